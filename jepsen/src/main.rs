@@ -1,0 +1,3 @@
+//! Partition tests on real processes.
+
+fn main() {}

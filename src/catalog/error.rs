@@ -1,0 +1,86 @@
+//! Why the catalogue did not do what it was asked.
+
+use crate::replication::Outcome;
+
+use super::body::BodyError;
+
+/// A refusal or failure; each variant asks the client for another reaction.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The bucket does not exist.
+    #[error("there is no such bucket")]
+    NoSuchBucket,
+    /// Somebody else owns a bucket of that name.
+    #[error("a bucket of that name belongs to another owner")]
+    BucketTaken,
+    /// The caller already owns a bucket of that name.
+    #[error("the caller already owns that bucket")]
+    BucketOwned,
+    /// The bucket still holds objects or uploads.
+    #[error("the bucket is not empty")]
+    BucketNotEmpty,
+    /// There is no such object.
+    #[error("there is no such key")]
+    NoSuchKey,
+    /// There is no such upload, or it was completed or aborted.
+    #[error("there is no such upload, or it was completed or aborted")]
+    NoSuchUpload,
+    /// A part named in a completion was never uploaded, or has another ETag.
+    #[error("part {part} was not uploaded or has another ETag")]
+    InvalidPart {
+        /// The part number.
+        part: u16,
+    },
+    /// The parts of a completion are not in ascending order.
+    #[error("the parts are not in ascending order")]
+    InvalidPartOrder,
+    /// A part that is not the last has less than 5 MiB.
+    #[error("part {part} has {size} bytes; every part but the last needs 5 MiB")]
+    PartTooSmall {
+        /// The part number.
+        part: u16,
+        /// Its bytes.
+        size: u64,
+    },
+    /// There is no such credential.
+    #[error("there is no such credential")]
+    NoSuchCredential,
+    /// A credential of that access key id exists already.
+    #[error("a credential with that access key id exists already")]
+    CredentialExists,
+    /// The body ended early, was refused by the caller's checks, or could not be read.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// Not enough owners answered: 503 with the outcome.
+    #[error("not enough replicas: {reason}")]
+    Unavailable {
+        /// Whether the operation may have happened.
+        outcome: Outcome,
+        /// Who was missing.
+        reason: String,
+    },
+    /// Too much is under way: 503 SlowDown; nothing was done.
+    #[error("too busy: {reason}")]
+    SlowDown {
+        /// Which bound was reached.
+        reason: String,
+    },
+    /// No room on the disks of enough owners; nothing was committed.
+    #[error("not enough room: {reason}")]
+    Full {
+        /// Which nodes are full.
+        reason: String,
+    },
+    /// Bytes of a live object cannot be had in an undamaged copy now: never answered as 404.
+    #[error("no undamaged copy of the object's bytes can be reached: {reason}")]
+    BytesUnavailable {
+        /// Which extent, and what its owners said.
+        reason: String,
+    },
+    /// A defect of ours or a damaged record.
+    #[error("internal error: {reason}")]
+    Internal {
+        /// What happened.
+        reason: String,
+    },
+}

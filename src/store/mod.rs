@@ -1,0 +1,21 @@
+//! Records and chunks of one node, durable and checked (Dynamo §5).
+//!
+//! # Invariants
+//! 1. A commit that was answered is on stable storage: its batch, or its seal, was synced first.
+//! 2. Whatever [`MetaStore::get`] and [`MetaStore::scan`] show of a synced family is durable;
+//!    pending rows are seen only by the merge that replaces them.
+//! 3. A chunk is served only if its CRC-32C matches; damage is an error of its own and is never
+//!    taken for absence.
+//! 4. A failed sync stops its disk: nothing more is acknowledged from it.
+//!
+//! This folder does not interpret a value, resolve a conflict, or know a peer.
+
+mod disk;
+mod error;
+mod meta;
+
+pub use disk::{Create, Disk, DiskFile, DiskSpace};
+pub use error::StoreError;
+pub use meta::{
+    Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit, next_prefix,
+};
