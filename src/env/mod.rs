@@ -8,6 +8,7 @@
 
 mod clock;
 mod entropy;
+pub mod metrics;
 mod real;
 mod tasks;
 
