@@ -1,8 +1,10 @@
 //! Why the catalogue did not do what it was asked.
 
-use crate::replication::Outcome;
+use crate::blob::BlobError;
+use crate::replication::{Outcome, ReplicationError};
 
 use super::body::BodyError;
+use super::records::ChecksumAlgorithm;
 
 /// A refusal or failure; each variant asks the client for another reaction.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,12 @@ pub enum CatalogError {
         part: u16,
         /// Its bytes.
         size: u64,
+    },
+    /// The checksum that the client demands of a completed object is another.
+    #[error("the object's {algorithm:?} checksum is not the one that was given")]
+    ChecksumMismatch {
+        /// The algorithm.
+        algorithm: ChecksumAlgorithm,
     },
     /// There is no such credential.
     #[error("there is no such credential")]
@@ -83,4 +91,37 @@ pub enum CatalogError {
         /// What happened.
         reason: String,
     },
+}
+
+impl From<ReplicationError> for CatalogError {
+    fn from(error: ReplicationError) -> Self {
+        match error {
+            ReplicationError::Unavailable { outcome, .. } => {
+                Self::Unavailable { outcome, reason: error.to_string() }
+            }
+            ReplicationError::NoLayout => {
+                Self::Unavailable { outcome: Outcome::None, reason: error.to_string() }
+            }
+            ReplicationError::StaleBucket => Self::NoSuchBucket,
+            ReplicationError::Full(reason) => Self::Full { reason },
+            // A local failure after a write was queued does not tell whether it will be found.
+            ReplicationError::Store(_) => {
+                Self::Unavailable { outcome: Outcome::Unknown, reason: error.to_string() }
+            }
+            ReplicationError::Damaged(reason) => Self::Internal { reason },
+        }
+    }
+}
+
+impl From<BlobError> for CatalogError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Unavailable { .. } => {
+                Self::Unavailable { outcome: Outcome::None, reason: error.to_string() }
+            }
+            BlobError::Full(reason) => Self::Full { reason },
+            BlobError::Unreadable { .. } => Self::BytesUnavailable { reason: error.to_string() },
+            BlobError::Replication(error) => error.into(),
+        }
+    }
 }

@@ -183,11 +183,13 @@ pub struct NewObject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartFacts {
     /// Its number, 1 to 10,000.
+    #[serde(rename = "n")]
     pub number: u16,
     /// Its bytes.
+    #[serde(rename = "s")]
     pub size: u64,
-    /// Its checksums.
-    #[serde(default)]
+    /// Its checksums; not kept for objects of very many parts.
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
     pub checksums: Vec<Checksum>,
 }
 

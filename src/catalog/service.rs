@@ -1,19 +1,19 @@
-//! What the fronts ask of the catalogue.
+//! The catalogue itself, and what its requests and answers look like.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
-use crate::replication::{Level, Outcome, Served};
-use crate::types::{Key, UploadId};
+use crate::blob::Blobs;
+use crate::replication::{Coordinator, Level, ReplicationError, Served, Tables};
+use crate::types::{ByteCount, UploadId};
 
-use super::body::{BodySource, ByteStream};
-use super::error::CatalogError;
-use super::records::{
-    BucketName, BucketRecord, Checksum, Credential, NewObject, ObjectHead, OwnerId, PartSummary,
-    UploadSummary,
-};
+use super::full_copy::{Changes, start_exchange};
+use super::local_copy::LocalCopy;
+use super::records::{BucketName, ObjectHead, OwnerId, PartSummary, UploadSummary};
+use super::rows::{BucketRow, CredentialRow, ObjectRow, UploadRow};
+use super::secret_box::SecretBox;
 
 /// A bucket to be created.
 #[derive(Clone, Debug)]
@@ -33,22 +33,6 @@ pub struct PutReceipt {
     pub head: ObjectHead,
     /// How the write was served.
     pub served: Served,
-}
-
-/// An object whose head was read and whose bytes can be.
-pub struct ObjectReader {
-    /// The object.
-    pub head: ObjectHead,
-    /// How the read was served.
-    pub served: Served,
-}
-
-impl ObjectReader {
-    /// The bytes of `range`, which must lie within the object. They stay readable while the
-    /// stream is held, whatever happens to the key.
-    pub fn read(&self, _range: Range<u64>) -> ByteStream {
-        Box::pin(futures_util::stream::empty())
-    }
 }
 
 /// A page of a bucket's keys to be listed.
@@ -130,172 +114,76 @@ pub struct UploadsPage {
     pub next: Option<(Bytes, Option<UploadId>)>,
 }
 
+/// Sizes at which bodies change their place, and bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogLimits {
+    /// Bodies up to this lie beside their head.
+    pub inline_max: ByteCount,
+    /// Bodies up to this go to the object's owners in one message.
+    pub attached_max: ByteCount,
+    /// Bodies that may be on their way in at once; beyond it 503 SlowDown.
+    pub bodies_max: usize,
+}
+
+impl Default for CatalogLimits {
+    fn default() -> Self {
+        Self {
+            inline_max: ByteCount::kib(16),
+            attached_max: ByteCount::mib(1),
+            bodies_max: 256,
+        }
+    }
+}
+
 /// Buckets, credentials, objects and uploads, over the whole cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Catalog {}
-
-fn not_yet<T>() -> Result<T, CatalogError> {
-    Err(CatalogError::Unavailable { outcome: Outcome::None, reason: "not wired".into() })
+pub struct Catalog {
+    pub(super) coordinator: Coordinator,
+    pub(super) blobs: Blobs,
+    pub(super) local: Arc<LocalCopy>,
+    pub(super) changes: Changes,
+    pub(super) limits: CatalogLimits,
+    pub(super) bodies: Arc<Semaphore>,
 }
 
 impl Catalog {
-    /// The bucket of that name, from this node's full copy.
-    pub fn bucket(&self, _name: &str) -> Option<Arc<BucketRecord>> {
-        None
+    /// The tables that the catalogue replicates.
+    #[must_use]
+    pub fn tables() -> Tables {
+        Tables::default()
+            .with::<ObjectRow>()
+            .with::<UploadRow>()
+            .with::<BucketRow>()
+            .with::<CredentialRow>()
     }
-    /// All buckets, by name.
-    pub fn buckets(&self) -> Vec<Arc<BucketRecord>> {
-        Vec::new()
+
+    /// The catalogue over this node's coordinator and extents. Loads this node's copies of
+    /// buckets and credentials and keeps them together with its peers'.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn start(
+        coordinator: Coordinator,
+        blobs: Blobs,
+        secrets: SecretBox,
+        limits: CatalogLimits,
+    ) -> Result<Self, ReplicationError> {
+        let local = LocalCopy::new(secrets);
+        local.attach(coordinator.replica())?;
+        start_exchange(&coordinator);
+        Ok(Self {
+            coordinator,
+            blobs,
+            local,
+            changes: Changes::default(),
+            bodies: Arc::new(Semaphore::new(limits.bodies_max)),
+            limits,
+        })
     }
-    /// Creates a bucket on all members.
-    pub async fn create_bucket(
-        &self,
-        _request: CreateBucket,
-    ) -> Result<Arc<BucketRecord>, CatalogError> {
-        not_yet()
-    }
-    /// Deletes an empty bucket.
-    pub async fn delete_bucket(&self, _bucket: &BucketRecord) -> Result<(), CatalogError> {
-        not_yet()
-    }
-    /// The credential with that access key id, from this node's full copy.
-    pub fn credential(&self, _access_key_id: &str) -> Option<Arc<Credential>> {
-        None
-    }
-    /// All credentials, by name.
-    pub fn credentials(&self) -> Vec<Arc<Credential>> {
-        Vec::new()
-    }
-    /// Creates a credential on all members; the ids are drawn unless given.
-    pub async fn create_credential(
-        &self,
-        _name: &str,
-        _given: Option<(String, String)>,
-    ) -> Result<Arc<Credential>, CatalogError> {
-        not_yet()
-    }
-    /// Deletes a credential on all members.
-    pub async fn delete_credential(&self, _access_key_id: &str) -> Result<(), CatalogError> {
-        not_yet()
-    }
-    /// Stores an object; it is durable on a quorum of its owners when this returns.
-    pub async fn put_object(
-        &self,
-        _bucket: &BucketRecord,
-        _key: Key,
-        _object: NewObject,
-        _body: &mut dyn BodySource,
-    ) -> Result<PutReceipt, CatalogError> {
-        not_yet()
-    }
-    /// Reads an object's head and prepares reading its bytes.
-    pub async fn get_object(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-    ) -> Result<ObjectReader, CatalogError> {
-        not_yet()
-    }
-    /// Reads an object's head.
-    pub async fn head_object(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-    ) -> Result<(ObjectHead, Served), CatalogError> {
-        not_yet()
-    }
-    /// Replaces an object's headers and keeps its bytes (a copy onto itself).
-    pub async fn replace_headers(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-        _object: NewObject,
-    ) -> Result<PutReceipt, CatalogError> {
-        not_yet()
-    }
-    /// Deletes an object; deleting what is not there succeeds.
-    pub async fn delete_object(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-    ) -> Result<Served, CatalogError> {
-        not_yet()
-    }
-    /// Lists a page of keys.
-    pub async fn list_objects(
-        &self,
-        _bucket: &BucketRecord,
-        _request: &ListObjects,
-    ) -> Result<ListPage, CatalogError> {
-        not_yet()
-    }
-    /// Starts a multipart upload.
-    pub async fn create_upload(
-        &self,
-        _bucket: &BucketRecord,
-        _key: Key,
-        _object: NewObject,
-    ) -> Result<UploadId, CatalogError> {
-        not_yet()
-    }
-    /// What an open upload was started with.
-    pub async fn upload(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-        _upload: UploadId,
-    ) -> Result<UploadSummary, CatalogError> {
-        not_yet()
-    }
-    /// Stores a part, replacing one of the same number.
-    pub async fn put_part(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-        _upload: UploadId,
-        _part: u16,
-        _body: &mut dyn BodySource,
-    ) -> Result<PutReceipt, CatalogError> {
-        not_yet()
-    }
-    /// Lists a page of an upload's parts.
-    pub async fn list_parts(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-        _upload: UploadId,
-        _request: ListParts,
-    ) -> Result<PartsPage, CatalogError> {
-        not_yet()
-    }
-    /// Makes an object of parts, given as (number, ETag without quotes, checksums if the client
-    /// sent them); repeated, it returns the same. `checksum` is a full-object checksum that the
-    /// client demands.
-    pub async fn complete_upload(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-        _upload: UploadId,
-        _parts: Vec<(u16, String, Vec<Checksum>)>,
-        _checksum: Option<Checksum>,
-    ) -> Result<PutReceipt, CatalogError> {
-        not_yet()
-    }
-    /// Gives an upload up; its parts are gone.
-    pub async fn abort_upload(
-        &self,
-        _bucket: &BucketRecord,
-        _key: &Key,
-        _upload: UploadId,
-    ) -> Result<(), CatalogError> {
-        not_yet()
-    }
-    /// Lists a page of a bucket's open uploads.
-    pub async fn list_uploads(
-        &self,
-        _bucket: &BucketRecord,
-        _request: &ListUploads,
-    ) -> Result<UploadsPage, CatalogError> {
-        not_yet()
+
+    /// The coordinator below.
+    #[must_use]
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
     }
 }

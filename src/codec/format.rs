@@ -48,6 +48,14 @@ pub enum FormatError {
         /// The newest number this release knows.
         newest: u16,
     },
+    /// A value of ours that cannot be written: a bug in its type.
+    #[error("a {name} cannot be stored: {reason}")]
+    Unwritable {
+        /// The kind of value.
+        name: &'static str,
+        /// What the encoder said.
+        reason: String,
+    },
     /// The payload is damaged.
     #[error("a stored {name} is damaged: {source}")]
     Damaged {

@@ -1,0 +1,244 @@
+//! Buckets and credentials: made by one member, kept by all.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::replication::{Level, ScanQuery, TableId, Version};
+use crate::types::BucketId;
+
+use super::error::CatalogError;
+use super::full_copy::write_everywhere;
+use super::keys::shards;
+use super::records::{BucketName, BucketRecord, Credential, OwnerId};
+use super::remote::{CatalogReply, CatalogRequest};
+use super::rows::{BucketRow, BucketState, CredentialRow};
+use super::service::{Catalog, CreateBucket};
+
+/// Copies of each record, for every bucket of this release.
+const COPIES: u8 = 3;
+/// Partitions over which a bucket's keys are spread.
+const INDEX_SHARDS: u16 = 16;
+
+impl Catalog {
+    /// The bucket of that name, from this node's full copy.
+    #[must_use]
+    pub fn bucket(&self, name: &str) -> Option<Arc<BucketRecord>> {
+        self.local.bucket(name)
+    }
+
+    /// All buckets, by name, from this node's full copy.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<Arc<BucketRecord>> {
+        self.local.buckets()
+    }
+
+    /// Creates a bucket. It is durable on all members when this returns.
+    ///
+    /// # Errors
+    /// [`CatalogError::BucketOwned`], [`CatalogError::BucketTaken`], or unavailable while a
+    /// member is down.
+    pub async fn create_bucket(
+        &self,
+        request: CreateBucket,
+    ) -> Result<Arc<BucketRecord>, CatalogError> {
+        let CreateBucket { name, owner, level } = request;
+        let asked = name.clone();
+        self.change(CatalogRequest::CreateBucket { name, owner, level }).await?;
+        self.bucket(asked.as_str()).ok_or(CatalogError::NoSuchBucket)
+    }
+
+    pub(super) async fn decide_create_bucket(
+        &self,
+        request: CreateBucket,
+    ) -> Result<CatalogReply, CatalogError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let known = self.local.known_bucket(request.name.as_str());
+        let site = self.coordinator.site();
+        let mut row = BucketRow {
+            version: Version::unminted(),
+            id: BucketId::from_bytes(site.entropy.next_id()),
+            name: request.name.clone(),
+            owner: request.owner.clone(),
+            created: site.clock.wall(),
+            epoch: 1,
+            n: COPIES,
+            index_shards: INDEX_SHARDS,
+            level: request.level.unwrap_or(Level::Quorum),
+            state: BucketState::Active,
+        };
+        match known {
+            Some(known) if known.row.state != BucketState::Deleted => {
+                if known.row.owner != request.owner {
+                    return Err(CatalogError::BucketTaken);
+                }
+                if known.row.state == BucketState::Active {
+                    // An earlier creation may have met a failure half-way: this completes it.
+                    write_everywhere(&self.coordinator, request.name.as_str(), &known.row).await?;
+                    return Err(CatalogError::BucketOwned);
+                }
+                // A deletion that was broken off: the bucket is taken back as it was.
+                row = BucketRow { state: BucketState::Active, ..known.row };
+            }
+            Some(known) => row.epoch = known.row.epoch + 1,
+            None => {}
+        }
+        write_everywhere(&self.coordinator, request.name.as_str(), &row).await?;
+        Ok(CatalogReply::Done)
+    }
+
+    /// Deletes an empty bucket on all members.
+    ///
+    /// # Errors
+    /// [`CatalogError::BucketNotEmpty`], [`CatalogError::NoSuchBucket`], or unavailable.
+    pub async fn delete_bucket(&self, bucket: &BucketRecord) -> Result<(), CatalogError> {
+        self.change(CatalogRequest::DeleteBucket { name: bucket.name.clone() }).await.map(drop)
+    }
+
+    /// Fences the bucket on all members, looks whether it is empty, and only then deletes it:
+    /// what was acknowledged before the fence is seen, and nothing comes in after it.
+    pub(super) async fn decide_delete_bucket(
+        &self,
+        name: &BucketName,
+    ) -> Result<CatalogReply, CatalogError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let known = self
+            .local
+            .known_bucket(name.as_str())
+            .filter(|known| known.row.state != BucketState::Deleted)
+            .ok_or(CatalogError::NoSuchBucket)?;
+        let with = |state| BucketRow { state, ..known.row.clone() };
+        write_everywhere(&self.coordinator, name.as_str(), &with(BucketState::Deleting)).await?;
+        let empty = self.is_empty(&known.record).await;
+        let state =
+            if matches!(empty, Ok(true)) { BucketState::Deleted } else { BucketState::Active };
+        write_everywhere(&self.coordinator, name.as_str(), &with(state)).await?;
+        match empty? {
+            true => Ok(CatalogReply::Done),
+            false => Err(CatalogError::BucketNotEmpty),
+        }
+    }
+
+    async fn is_empty(&self, bucket: &BucketRecord) -> Result<bool, CatalogError> {
+        let mut from = Bytes::new();
+        loop {
+            let query = ScanQuery {
+                table: TableId::Objects,
+                slices: shards(bucket),
+                prefix: Bytes::new(),
+                delimiter: None,
+                from,
+                max: 1,
+                n: usize::from(bucket.n),
+                level: bucket.level,
+            };
+            let page = self.coordinator.scan(&query).await?;
+            if !page.entries.is_empty() {
+                return Ok(false);
+            }
+            match page.next {
+                Some(next) => from = next,
+                None => return Ok(true),
+            }
+        }
+    }
+
+    /// The credential with that access key id, from this node's full copy.
+    #[must_use]
+    pub fn credential(&self, access_key_id: &str) -> Option<Arc<Credential>> {
+        self.local.credential(access_key_id)
+    }
+
+    /// All credentials, by name, from this node's full copy.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<Arc<Credential>> {
+        self.local.credentials()
+    }
+
+    /// Creates a credential on all members; id and secret are drawn unless given.
+    ///
+    /// # Errors
+    /// [`CatalogError::CredentialExists`], or unavailable while a member is down.
+    pub async fn create_credential(
+        &self,
+        name: &str,
+        given: Option<(String, String)>,
+    ) -> Result<Arc<Credential>, CatalogError> {
+        let request = CatalogRequest::CreateCredential { name: name.to_owned(), given };
+        match self.change(request).await? {
+            CatalogReply::Credential { access_key_id } => {
+                self.credential(&access_key_id).ok_or(CatalogError::NoSuchCredential)
+            }
+            other => Err(CatalogError::Internal { reason: format!("unexpected {other:?}") }),
+        }
+    }
+
+    pub(super) async fn decide_create_credential(
+        &self,
+        name: String,
+        given: Option<(String, String)>,
+    ) -> Result<CatalogReply, CatalogError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let site = self.coordinator.site();
+        let (access_key_id, secret) = given.unwrap_or_else(|| self.draw_credential());
+        if self.local.credential(&access_key_id).is_some() {
+            return Err(CatalogError::CredentialExists);
+        }
+        let sealed_secret = self
+            .local
+            .secrets()
+            .seal(&access_key_id, &secret, &*site.entropy)
+            .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
+        let owner = format!("{}{}", hex::encode(site.entropy.next_id()), hex::encode(site.entropy.next_id()));
+        let row = CredentialRow {
+            version: Version::unminted(),
+            access_key_id: access_key_id.clone(),
+            sealed_secret,
+            owner: OwnerId(owner),
+            name,
+            created: site.clock.wall(),
+            deleted: false,
+        };
+        write_everywhere(&self.coordinator, &access_key_id, &row).await?;
+        Ok(CatalogReply::Credential { access_key_id })
+    }
+
+    /// An access key id of 20 characters and a secret of 40, as S3 clients expect them.
+    fn draw_credential(&self) -> (String, String) {
+        const ID: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        const SECRET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let entropy = &self.coordinator.site().entropy;
+        let draw = |alphabet: &[u8], count: usize| -> String {
+            let bound = alphabet.len() as u64;
+            (0..count)
+                .filter_map(|_| alphabet.get(usize::try_from(entropy.below(bound)).ok()?))
+                .map(|&byte| char::from(byte))
+                .collect()
+        };
+        (format!("QK{}", draw(ID, 18)), draw(SECRET, 40))
+    }
+
+    /// Deletes a credential on all members.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoSuchCredential`], or unavailable while a member is down.
+    pub async fn delete_credential(&self, access_key_id: &str) -> Result<(), CatalogError> {
+        let access_key_id = access_key_id.to_owned();
+        self.change(CatalogRequest::DeleteCredential { access_key_id }).await.map(drop)
+    }
+
+    pub(super) async fn decide_delete_credential(
+        &self,
+        access_key_id: &str,
+    ) -> Result<CatalogReply, CatalogError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let row = self
+            .local
+            .credential_row(access_key_id)
+            .filter(|row| !row.deleted)
+            .ok_or(CatalogError::NoSuchCredential)?;
+        let row = CredentialRow { deleted: true, ..row };
+        write_everywhere(&self.coordinator, access_key_id, &row).await?;
+        Ok(CatalogReply::Done)
+    }
+}

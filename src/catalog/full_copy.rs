@@ -1,0 +1,192 @@
+//! Tables that every member keeps whole: buckets and credentials.
+//!
+//! Until per-key ballots decide them, changes are made one after another by one member, the
+//! first of the layout, and need all members: the change is durable everywhere when it is
+//! acknowledged, so any node may authorise requests from its own copy. A change that met a
+//! failure half-way spreads by the exchange below, or is completed by asking again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::codec::{decode_message, encode_format, encode_message};
+use crate::env::deadline_in;
+use crate::membership::Liveness;
+use crate::net::Message;
+use crate::replication::{Coordinator, Outcome, Record, ReplicationError, RowKey, TableId};
+use crate::ring::Partition;
+use crate::types::NodeId;
+
+use super::error::CatalogError;
+use super::remote::{CATALOG_SERVICE, CatalogReply, CatalogRequest};
+
+/// How often a node compares its full copies with a peer's.
+const EXCHANGE_EVERY: Duration = Duration::from_secs(2);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// All rows of a full-copy table, by sort key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct TableRows {
+    pub(super) rows: Vec<(Bytes, Bytes)>,
+}
+
+pub(super) fn row(table: TableId, sort: &str) -> RowKey {
+    RowKey { table, routing: Bytes::new(), sort: Bytes::copy_from_slice(sort.as_bytes()) }
+}
+
+/// Whoever makes changes of full-copy tables.
+pub(super) fn decider(coordinator: &Coordinator) -> Result<NodeId, CatalogError> {
+    let layout = coordinator.layout().map_err(CatalogError::from)?;
+    layout.members().first().map(|member| member.node).ok_or_else(|| CatalogError::Internal {
+        reason: "the layout has no members".into(),
+    })
+}
+
+/// Makes one change on all members. Only the decider calls this, one change at a time.
+pub(super) async fn write_everywhere<R: Record>(
+    coordinator: &Coordinator,
+    sort: &str,
+    record: &R,
+) -> Result<(), CatalogError> {
+    let me = coordinator.site().node;
+    let layout = coordinator.layout().map_err(CatalogError::from)?;
+    let others: Vec<NodeId> =
+        layout.members().iter().map(|member| member.node).filter(|&node| node != me).collect();
+    let down: Vec<String> = others
+        .iter()
+        .filter(|&&node| coordinator.peers().liveness(node) == Liveness::Down)
+        .map(NodeId::short)
+        .collect();
+    if !down.is_empty() {
+        return Err(CatalogError::Unavailable {
+            outcome: Outcome::None,
+            reason: format!(
+                "changes of buckets and credentials need all members up; down: {}",
+                down.join(", ")
+            ),
+        });
+    }
+    let record: Bytes = encode_format(record)
+        .map_err(|error| CatalogError::Internal { reason: error.to_string() })?
+        .into();
+    let row = row(R::TABLE, sort);
+    let (show, minted) = oneshot::channel();
+    let show = move |record| drop(show.send(record));
+    let replica = coordinator.replica();
+    replica.mint(&row, Partition(0), &record, &Bytes::new(), show).await?;
+    let minted = minted.await.map_err(|_| CatalogError::Internal {
+        reason: "a change was stored without being minted".into(),
+    })?;
+    let calls = others.iter().map(|&node| {
+        coordinator.replicate(node, &row, minted.clone()).map(move |result| (node, result))
+    });
+    let failed: Vec<String> = join_all(calls)
+        .await
+        .into_iter()
+        .filter_map(|(node, result)| Some(format!("{}: {}", node.short(), result.err()?)))
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    // It is durable here and will spread; the caller may ask again.
+    Err(CatalogError::Unavailable { outcome: Outcome::Unknown, reason: failed.join("; ") })
+}
+
+/// Asks `peer` something about the catalogue.
+pub(super) async fn ask(
+    coordinator: &Coordinator,
+    peer: NodeId,
+    request: &CatalogRequest,
+) -> Result<CatalogReply, CatalogError> {
+    let body = encode_message(request)
+        .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
+    let deadline = deadline_in(&*coordinator.site().clock, ANSWER_MAX);
+    let called =
+        coordinator.transport().call(peer, CATALOG_SERVICE, Message::from(body), deadline).await;
+    let answer = called.map_err(|error| CatalogError::Unavailable {
+        outcome: if error.certainly_not_done() { Outcome::None } else { Outcome::Unknown },
+        reason: error.to_string(),
+    })?;
+    decode_message(&answer.body)
+        .map_err(|error| CatalogError::Internal { reason: error.to_string() })
+}
+
+/// A short name for all that a node holds of a table.
+pub(super) fn digest(coordinator: &Coordinator, table: TableId) -> Result<u128, ReplicationError> {
+    let mut digest = 0u128;
+    for (sort, record) in coordinator.replica().all_rows(table)? {
+        let bytes = [&sort[..], &[0], &record[..]].concat();
+        // Reading from a slice cannot fail. Addition makes the sum independent of order.
+        let hash = murmur3::murmur3_x64_128(&mut &bytes[..], 0).unwrap_or_default();
+        digest = digest.wrapping_add(hash);
+    }
+    Ok(digest)
+}
+
+/// Compares the full copies with one peer after another, for ever, and merges what differs.
+pub(super) async fn exchange_for_ever(coordinator: Coordinator) {
+    let mut turn = 0usize;
+    loop {
+        coordinator.site().clock.sleep(EXCHANGE_EVERY).await;
+        let Ok(layout) = coordinator.layout() else {
+            continue;
+        };
+        let me = coordinator.site().node;
+        let peers: Vec<NodeId> = layout
+            .members()
+            .iter()
+            .map(|member| member.node)
+            .filter(|&node| node != me && coordinator.peers().liveness(node) == Liveness::Up)
+            .collect();
+        if peers.is_empty() {
+            continue;
+        }
+        turn = turn.wrapping_add(1);
+        let peer = peers[turn % peers.len()];
+        for table in [TableId::Buckets, TableId::Credentials] {
+            if let Err(error) = exchange(&coordinator, peer, table).await {
+                tracing::debug!(%peer, ?table, %error, "full copies were not compared");
+            }
+        }
+    }
+}
+
+async fn exchange(
+    coordinator: &Coordinator,
+    peer: NodeId,
+    table: TableId,
+) -> Result<(), CatalogError> {
+    let own = digest(coordinator, table)?;
+    let CatalogReply::Digest { digest: theirs } =
+        ask(coordinator, peer, &CatalogRequest::Digest { table }).await?
+    else {
+        return Ok(());
+    };
+    if theirs == own.to_le_bytes().to_vec() {
+        return Ok(());
+    }
+    let CatalogReply::Rows { rows } =
+        ask(coordinator, peer, &CatalogRequest::Rows { table }).await?
+    else {
+        return Ok(());
+    };
+    for (sort, record) in rows.rows {
+        let row = RowKey { table, routing: Bytes::new(), sort };
+        coordinator.replica().write(&row, Partition(0), &record, &Bytes::new()).await?;
+    }
+    Ok(())
+}
+
+/// Runs the exchange beside everything else.
+pub(super) fn start_exchange(coordinator: &Coordinator) {
+    let work = exchange_for_ever(coordinator.clone());
+    coordinator.site().tasks.spawn("full copy exchange", work.boxed()).detach();
+}
+
+/// One change at a time.
+pub(super) type Changes = Arc<tokio::sync::Mutex<()>>;

@@ -1,0 +1,187 @@
+//! This node's own view of buckets and credentials, kept in memory and fed by every durable
+//! change of their tables.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::codec::decode_format;
+use crate::replication::{Admission, Record, Replica, ReplicationError, TableId, Watcher};
+use crate::types::BucketId;
+
+use super::keys::bucket_of;
+use super::records::{BucketRecord, Credential};
+use super::rows::{BucketRow, BucketState, CredentialRow};
+use super::secret_box::SecretBox;
+
+/// A bucket with its state.
+#[derive(Clone, Debug)]
+pub(super) struct KnownBucket {
+    pub(super) row: BucketRow,
+    pub(super) record: Arc<BucketRecord>,
+}
+
+#[derive(Clone, Default)]
+struct Tables {
+    buckets: BTreeMap<String, KnownBucket>,
+    states: BTreeMap<BucketId, BucketState>,
+    credentials: BTreeMap<String, (CredentialRow, Arc<Credential>)>,
+}
+
+/// This node's copy of the full-copy tables.
+pub(super) struct LocalCopy {
+    tables: ArcSwap<Tables>,
+    /// Held while the tables are replaced.
+    changing: Mutex<()>,
+    secrets: SecretBox,
+}
+
+impl LocalCopy {
+    pub(super) fn new(secrets: SecretBox) -> Arc<Self> {
+        Arc::new(Self {
+            tables: ArcSwap::from_pointee(Tables::default()),
+            changing: Mutex::new(()),
+            secrets,
+        })
+    }
+
+    pub(super) fn secrets(&self) -> &SecretBox {
+        &self.secrets
+    }
+
+    /// Loads what is stored and follows every change from now on.
+    pub(super) fn attach(self: &Arc<Self>, replica: &Replica) -> Result<(), ReplicationError> {
+        let watch = |table: TableId| -> (TableId, Watcher) {
+            let copy = Arc::clone(self);
+            (table, Box::new(move |_sort: &[u8], record: &Bytes| copy.take(table, record)))
+        };
+        replica.set_watchers(BTreeMap::from([
+            watch(TableId::Buckets),
+            watch(TableId::Credentials),
+        ]));
+        for table in [TableId::Buckets, TableId::Credentials] {
+            for (_, record) in replica.all_rows(table)? {
+                self.take(table, &record);
+            }
+        }
+        replica.set_admission(Arc::clone(self) as Arc<dyn Admission>);
+        Ok(())
+    }
+
+    fn take(&self, table: TableId, record: &Bytes) {
+        let _one_at_a_time = self.changing.lock();
+        let mut tables = (**self.tables.load()).clone();
+        let taken = match table {
+            TableId::Buckets => decode_format::<BucketRow>(record).map(|row| {
+                take_bucket(&mut tables, row);
+            }),
+            TableId::Credentials => decode_format::<CredentialRow>(record).map(|row| {
+                self.take_credential(&mut tables, row);
+            }),
+            TableId::Objects | TableId::Uploads => Ok(()),
+        };
+        match taken {
+            Ok(()) => self.tables.store(Arc::new(tables)),
+            Err(error) => tracing::error!(%error, ?table, "a record of the full copy is ignored"),
+        }
+    }
+
+    fn take_credential(&self, tables: &mut Tables, row: CredentialRow) {
+        // Changes may be told out of order: the greater version stands.
+        if let Some((known, _)) = tables.credentials.get(&row.access_key_id)
+            && known.version().order() > row.version().order()
+        {
+            return;
+        }
+        match self.secrets.open(&row.access_key_id, &row.sealed_secret) {
+            Ok(secret_access_key) => {
+                let credential = Credential {
+                    access_key_id: row.access_key_id.clone(),
+                    secret_access_key,
+                    owner: row.owner.clone(),
+                    name: row.name.clone(),
+                    created: row.created,
+                };
+                let id = row.access_key_id.clone();
+                tables.credentials.insert(id, (row, Arc::new(credential)));
+            }
+            Err(error) => {
+                tracing::error!(access_key_id = row.access_key_id, %error, "a credential is unusable");
+            }
+        }
+    }
+
+    /// The active bucket of that name.
+    pub(super) fn bucket(&self, name: &str) -> Option<Arc<BucketRecord>> {
+        self.known_bucket(name)
+            .filter(|known| known.row.state == BucketState::Active)
+            .map(|known| known.record)
+    }
+
+    /// The bucket of that name in whatever state.
+    pub(super) fn known_bucket(&self, name: &str) -> Option<KnownBucket> {
+        self.tables.load().buckets.get(name).cloned()
+    }
+
+    pub(super) fn buckets(&self) -> Vec<Arc<BucketRecord>> {
+        self.tables
+            .load()
+            .buckets
+            .values()
+            .filter(|known| known.row.state == BucketState::Active)
+            .map(|known| Arc::clone(&known.record))
+            .collect()
+    }
+
+    pub(super) fn credential(&self, access_key_id: &str) -> Option<Arc<Credential>> {
+        let tables = self.tables.load();
+        let (row, credential) = tables.credentials.get(access_key_id)?;
+        (!row.deleted).then(|| Arc::clone(credential))
+    }
+
+    pub(super) fn credential_row(&self, access_key_id: &str) -> Option<CredentialRow> {
+        self.tables.load().credentials.get(access_key_id).map(|(row, _)| row.clone())
+    }
+
+    pub(super) fn credentials(&self) -> Vec<Arc<Credential>> {
+        let tables = self.tables.load();
+        let mut credentials: Vec<_> = tables
+            .credentials
+            .values()
+            .filter(|(row, _)| !row.deleted)
+            .map(|(_, credential)| Arc::clone(credential))
+            .collect();
+        credentials.sort_by(|a, b| (&a.name, &a.access_key_id).cmp(&(&b.name, &b.access_key_id)));
+        credentials
+    }
+}
+
+fn take_bucket(tables: &mut Tables, row: BucketRow) {
+    let name = row.name.as_str().to_owned();
+    if let Some(known) = tables.buckets.get(&name)
+        && known.row.version().order() > row.version().order()
+    {
+        return;
+    }
+    if let Some(replaced) = tables.buckets.get(&name).filter(|known| known.row.id != row.id) {
+        tables.states.insert(replaced.row.id, BucketState::Deleted);
+    }
+    tables.states.insert(row.id, row.state);
+    let record = Arc::new(row.record());
+    tables.buckets.insert(name, KnownBucket { row, record });
+}
+
+impl Admission for LocalCopy {
+    fn admits(&self, table: TableId, routing: &[u8]) -> bool {
+        if table.is_full_copy() {
+            return true;
+        }
+        let tables = self.tables.load();
+        bucket_of(routing)
+            .and_then(|bucket| tables.states.get(&bucket).copied())
+            .is_some_and(|state| state == BucketState::Active)
+    }
+}

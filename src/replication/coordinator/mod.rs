@@ -1,0 +1,133 @@
+//! Runs one request over a partition's owners: plan, send, tally, answer (Dynamo §4.5).
+//!
+//! # Invariants
+//! 1. A write is answered when the owners that its level asks for have it on stable storage (I1).
+//! 2. What is not known is answered as unknown: an owner that may have a write is never counted
+//!    as one that has not (I9).
+//! 3. A write is minted once, by an owner; it is never sent again under another version.
+
+mod read;
+mod scan;
+mod serve;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::codec::{decode_message, encode_message};
+use crate::env::{Monotonic, deadline_in};
+use crate::membership::{LayoutHolder, Liveness};
+use crate::net::{Message, PeerError, Transport};
+use crate::ring::Layout;
+use crate::types::NodeId;
+
+use super::error::ReplicationError;
+use super::message::{REPLICA_SERVICE, ReplicaReply, ReplicaRequest};
+use super::plan::PeerView;
+use super::replica::Replica;
+use super::site::Site;
+use super::table::Tables;
+
+pub use read::ReadReceipt;
+pub use scan::{ScanEntry, ScanPage, ScanQuery};
+pub use write::WriteReceipt;
+
+/// How long the coordinator waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For one owner's answer to a write or read.
+    pub answer: Duration,
+    /// Before a read asks one owner more than it needs.
+    pub hedge: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { answer: Duration::from_secs(10), hedge: Duration::from_millis(100) }
+    }
+}
+
+/// Coordinates requests of this node's clients, and of peers that own no copy. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator {
+    pub(super) site: Arc<Site>,
+    pub(super) replica: Arc<Replica>,
+    pub(super) tables: Tables,
+    pub(super) layout: Arc<LayoutHolder>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) peers: Arc<dyn PeerView>,
+    pub(super) patience: Patience,
+}
+
+impl Coordinator {
+    /// A coordinator over this node's `replica` and the way to its peers.
+    #[must_use]
+    pub fn new(
+        site: Arc<Site>,
+        replica: Arc<Replica>,
+        tables: Tables,
+        layout: Arc<LayoutHolder>,
+        transport: Arc<dyn Transport>,
+        peers: Arc<dyn PeerView>,
+    ) -> Self {
+        Self { site, replica, tables, layout, transport, peers, patience: Patience::default() }
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// This node's copies.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// The way to peers.
+    #[must_use]
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
+    /// What is known of peers.
+    #[must_use]
+    pub fn peers(&self) -> &Arc<dyn PeerView> {
+        &self.peers
+    }
+
+    /// The layout in force.
+    ///
+    /// # Errors
+    /// [`ReplicationError::NoLayout`] before `cluster init`.
+    pub fn layout(&self) -> Result<Arc<Layout>, ReplicationError> {
+        self.layout.current().ok_or(ReplicationError::NoLayout)
+    }
+
+    fn is_down(&self, node: NodeId) -> bool {
+        node != self.site.node && self.peers.liveness(node) == Liveness::Down
+    }
+
+    fn deadline(&self) -> Monotonic {
+        deadline_in(&*self.site.clock, self.patience.answer)
+    }
+
+    /// Asks one peer's replica.
+    pub(super) async fn ask(
+        &self,
+        peer: NodeId,
+        request: &ReplicaRequest,
+        attachment: Bytes,
+    ) -> Result<(ReplicaReply, Bytes), PeerError> {
+        let body = encode_message(request)
+            .map_err(|error| PeerError::Refused { peer, reason: error.to_string() })?;
+        let message = Message { body: body.into(), attachment };
+        let answer = self.transport.call(peer, REPLICA_SERVICE, message, self.deadline()).await?;
+        let reply = decode_message::<ReplicaReply>(&answer.body)
+            .map_err(|error| PeerError::Failed { peer, reason: error.to_string() })?;
+        Ok((reply, answer.attachment))
+    }
+}

@@ -1,0 +1,331 @@
+//! Reads: one whole record and digests from a quorum, hedged, repaired afterwards.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::env::metrics;
+use crate::replication::error::ReplicationError;
+use crate::replication::level::{Level, Outcome, Served};
+use crate::replication::message::{ReplicaReply, ReplicaRequest, RowName, Want};
+use crate::replication::plan::ReplicaPlan;
+use crate::replication::replica::{HeldRow, digest_of_held};
+use crate::replication::table::{Merged, RowKey};
+use crate::replication::tally::{Digest, ReadDecision, ReadTally};
+use crate::types::NodeId;
+
+use super::Coordinator;
+
+static READS: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyLock::new(|| {
+    metrics::counters("quorate_quorum_reads_total", "Replicated reads by outcome.", &["outcome"])
+});
+static REPAIRS: std::sync::LazyLock<prometheus::IntCounter> = std::sync::LazyLock::new(|| {
+    metrics::counter("quorate_read_repairs_total", "Stale copies that a read found and repaired.")
+});
+static HEDGES: std::sync::LazyLock<prometheus::IntCounter> = std::sync::LazyLock::new(|| {
+    metrics::counter("quorate_hedged_reads_total", "Reads that asked one owner more, being late.")
+});
+
+/// A read that reached its quorum.
+#[derive(Clone, Debug)]
+pub struct ReadReceipt {
+    /// The record, merged from all answers; `None` if a quorum says that there is none.
+    pub record: Option<Bytes>,
+    /// The bytes beside it, if they were asked for.
+    pub inline: Bytes,
+    /// How it was served.
+    pub served: Served,
+}
+
+enum Told {
+    Whole(HeldRow),
+    Digest(Digest),
+    Failed(String),
+}
+
+/// One read on its way.
+struct Reading {
+    tally: ReadTally,
+    whole: BTreeMap<NodeId, HeldRow>,
+    waiting: VecDeque<NodeId>,
+    fetched: BTreeSet<NodeId>,
+    under_way: usize,
+    reasons: Vec<String>,
+}
+
+type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Told)>>;
+
+impl Coordinator {
+    /// Reads `row` from a quorum of its owners.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Unavailable`] if too few answer: never "absent" for "cannot know".
+    pub async fn read(
+        &self,
+        row: &RowKey,
+        n: usize,
+        level: Level,
+        want: Want,
+    ) -> Result<ReadReceipt, ReplicationError> {
+        let plan = ReplicaPlan::for_row(&self.layout, row, n, level)?;
+        let result = self.read_planned(&plan, row, level, want).await;
+        let outcome = if result.is_ok() { "reached" } else { "unavailable" };
+        READS.with_label_values(&[outcome]).inc();
+        result
+    }
+
+    async fn read_planned(
+        &self,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        level: Level,
+        want: Want,
+    ) -> Result<ReadReceipt, ReplicationError> {
+        let mut answers: Answers = FuturesUnordered::new();
+        let mut reading = Reading {
+            tally: ReadTally::new(&plan.owners, plan.needed),
+            whole: BTreeMap::new(),
+            waiting: plan.nearest_first(self.site.node, &*self.peers).into(),
+            fetched: BTreeSet::new(),
+            under_way: 0,
+            reasons: Vec::new(),
+        };
+        for position in 0..plan.needed {
+            let want = if position == 0 { want } else { Want::Digest };
+            self.ask_next(plan, row, want, &mut reading, &mut answers);
+        }
+        loop {
+            match reading.tally.decision() {
+                ReadDecision::Agreed => return Ok(self.agreed(reading, level)),
+                ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
+                ReadDecision::Impossible => return Err(too_few(plan, &reading)),
+                ReadDecision::Fetch(owners) => {
+                    for owner in owners {
+                        if reading.fetched.insert(owner) {
+                            reading.under_way += 1;
+                            answers.push(self.ask_owner(owner, plan, row, want));
+                        }
+                    }
+                }
+                ReadDecision::Pending => {}
+            }
+            if reading.under_way == 0 {
+                // Nobody is left that was not asked: what has come is not enough.
+                if !self.ask_next(plan, row, want, &mut reading, &mut answers) {
+                    return Err(too_few(plan, &reading));
+                }
+            }
+            self.take_answer(plan, row, want, &mut reading, &mut answers).await;
+        }
+    }
+
+    /// Asks the next owner in line, if there is one.
+    fn ask_next(
+        &self,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        want: Want,
+        reading: &mut Reading,
+        answers: &mut Answers,
+    ) -> bool {
+        let Some(owner) = reading.waiting.pop_front() else {
+            return false;
+        };
+        reading.under_way += 1;
+        answers.push(self.ask_owner(owner, plan, row, want));
+        true
+    }
+
+    /// Waits for one answer; asks one owner more if it fails or does not come in time.
+    async fn take_answer(
+        &self,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        want: Want,
+        reading: &mut Reading,
+        answers: &mut Answers,
+    ) {
+        // What this node holds itself is there at once and needs no timer.
+        let arrived = if let Some(answer) = answers.next().now_or_never() {
+            answer
+        } else if reading.waiting.is_empty() {
+            answers.next().await
+        } else {
+            let hedge = self.site.clock.sleep(self.patience.hedge);
+            match select(answers.next(), hedge).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(((), _)) => {
+                    HEDGES.inc();
+                    self.ask_next(plan, row, want, reading, answers);
+                    return;
+                }
+            }
+        };
+        let Some((owner, told)) = arrived else {
+            reading.under_way = 0;
+            return;
+        };
+        reading.under_way -= 1;
+        match told {
+            Told::Whole(held) => {
+                reading.tally.whole(owner, digest_of_held(held.record.as_ref()));
+                reading.whole.insert(owner, held);
+            }
+            Told::Digest(digest) => {
+                reading.tally.digest(owner, digest);
+                if digest.is_none() {
+                    reading.whole.insert(owner, HeldRow::default());
+                }
+            }
+            Told::Failed(reason) => {
+                reading.tally.failed(owner);
+                reading.reasons.push(reason);
+                self.ask_next(plan, row, want, reading, answers);
+            }
+        }
+    }
+
+    fn ask_owner(
+        &self,
+        owner: NodeId,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        want: Want,
+    ) -> BoxFuture<'static, (NodeId, Told)> {
+        if owner == self.site.node {
+            let told = match self.replica.read(row, plan.partition, want) {
+                Ok(held) if want == Want::Digest => {
+                    Told::Digest(digest_of_held(held.record.as_ref()))
+                }
+                Ok(held) => Told::Whole(held),
+                Err(error) => Told::Failed(error.to_string()),
+            };
+            return futures_util::future::ready((owner, told)).boxed();
+        }
+        let coordinator = self.clone();
+        let request = ReplicaRequest::Read {
+            layout: plan.layout.version().0,
+            row: RowName {
+                table: row.table,
+                routing: row.routing.clone(),
+                sort: row.sort.clone(),
+            },
+            want,
+        };
+        async move {
+            let told = match coordinator.ask(owner, &request, Bytes::new()).await {
+                Ok((ReplicaReply::Row { record }, inline)) => {
+                    Told::Whole(HeldRow { record, inline })
+                }
+                Ok((ReplicaReply::Digest { digest }, _)) => {
+                    Told::Digest(digest.map(serde_bytes::ByteArray::into_array))
+                }
+                Ok((other, _)) => Told::Failed(format!("{}: {other:?}", owner.short())),
+                Err(error) => Told::Failed(error.to_string()),
+            };
+            (owner, told)
+        }
+        .boxed()
+    }
+
+    fn agreed(&self, reading: Reading, level: Level) -> ReadReceipt {
+        let degraded = !reading.reasons.is_empty();
+        // Any whole answer will do: they are equal.
+        let held = reading.whole.into_values().next().unwrap_or_default();
+        ReadReceipt {
+            record: held.record,
+            inline: held.inline,
+            served: Served { level, degraded },
+        }
+    }
+
+    /// Merges answers that differ, answers, and repairs the stale owners behind the client.
+    fn merge(
+        &self,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        reading: Reading,
+        level: Level,
+        want: Want,
+    ) -> Result<ReadReceipt, ReplicationError> {
+        let schema = self
+            .tables
+            .schema(row.table)
+            .ok_or_else(|| ReplicationError::Damaged(format!("unknown table {:?}", row.table)))?;
+        let mut merged: Option<Bytes> = None;
+        for record in reading.whole.values().filter_map(|held| held.record.as_ref()) {
+            if let Merged::Changed { record, .. } = schema.merge(merged.as_deref(), record)? {
+                merged = Some(record);
+            }
+        }
+        let mut inline = Bytes::new();
+        if let Some(record) = &merged
+            && let Some(facts) = schema.facts(record)?.inline
+        {
+            let matching = reading.whole.values().find(|held| facts.crc.matches(&held.inline));
+            inline = matching.map(|held| held.inline.clone()).unwrap_or_default();
+        }
+        if want == Want::RecordAndBytes {
+            let stale = reading.tally.stale(digest_of_held(merged.as_ref()));
+            if let Some(record) = &merged {
+                self.repair(plan, row, record, &inline, &stale);
+            }
+        } else {
+            self.repair_with_bytes(row, plan.owners.len(), level);
+        }
+        let served = Served { level, degraded: !reading.reasons.is_empty() };
+        Ok(ReadReceipt { record: merged, inline, served })
+    }
+
+    /// Brings the merged record to owners that hold something else (Dynamo §5, read repair).
+    fn repair(
+        &self,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        record: &Bytes,
+        inline: &Bytes,
+        stale: &[NodeId],
+    ) {
+        for &owner in stale {
+            REPAIRS.inc();
+            let (record, inline) = (record.clone(), inline.clone());
+            let work = if owner == self.site.node {
+                let (replica, row, partition) =
+                    (self.replica.clone(), row.clone(), plan.partition);
+                async move {
+                    if let Err(error) = replica.write(&row, partition, &record, &inline).await {
+                        tracing::debug!(%error, "read repair of the local copy failed");
+                    }
+                }
+                .boxed()
+            } else {
+                self.send_row(owner, plan, row, record, inline).map(drop).boxed()
+            };
+            self.site.tasks.spawn("read repair", work).detach();
+        }
+    }
+
+    /// A head read found copies that differ: reads again with the bytes, which repairs.
+    fn repair_with_bytes(&self, row: &RowKey, n: usize, level: Level) {
+        let (coordinator, row) = (self.clone(), row.clone());
+        let work = async move {
+            if let Err(error) = coordinator.read(&row, n, level, Want::RecordAndBytes).await {
+                tracing::debug!(%error, "read repair failed");
+            }
+        };
+        self.site.tasks.spawn("read repair", work.boxed()).detach();
+    }
+}
+
+fn too_few(plan: &ReplicaPlan, reading: &Reading) -> ReplicationError {
+    ReplicationError::Unavailable {
+        answered: reading.whole.len(),
+        needed: plan.needed,
+        // A read changes nothing, whoever answered.
+        outcome: Outcome::None,
+        reason: format!("partition {}: {}", plan.partition.as_u32(), reading.reasons.join("; ")),
+    }
+}

@@ -1,0 +1,119 @@
+//! What coordinators and replicas say to each other.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::net::ServiceId;
+
+use super::level::{Level, Outcome, Served};
+use super::table::TableId;
+
+/// Requests to a replica.
+pub const REPLICA_SERVICE: ServiceId = ServiceId(2);
+/// Requests to coordinate a write as one of its owners.
+pub const COORDINATE_SERVICE: ServiceId = ServiceId(3);
+
+/// A row, as requests name it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RowName {
+    #[serde(rename = "t")]
+    pub(crate) table: TableId,
+    #[serde(rename = "r")]
+    pub(crate) routing: Bytes,
+    #[serde(rename = "s")]
+    pub(crate) sort: Bytes,
+}
+
+/// How much of a record a read asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Want {
+    /// Its digest.
+    Digest,
+    /// The record.
+    Record,
+    /// The record and the bytes beside it.
+    RecordAndBytes,
+}
+
+/// A request to one replica.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ReplicaRequest {
+    /// Merge this record; inline bytes ride as the attachment.
+    Write { layout: u64, row: RowName, record: Bytes },
+    /// Tell what is held.
+    Read { layout: u64, row: RowName, want: Want },
+    /// Tell what is held of several ranges.
+    Scan { layout: u64, scan: ScanRequest },
+}
+
+/// A replica's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ReplicaReply {
+    /// The record is durable, merged with what was there.
+    Written,
+    /// The record, if there is one; inline bytes ride as the attachment.
+    Row { record: Option<Bytes> },
+    /// The record's digest, if there is a record.
+    Digest { digest: Option<serde_bytes::ByteArray<16>> },
+    /// Rows; their encoded form rides as the attachment.
+    Rows,
+    /// Another layout is in force here.
+    StaleLayout { version: u64 },
+    /// The bucket is being deleted or was changed.
+    StaleBucket,
+    /// No room.
+    Full { reason: String },
+    /// The row or its bytes are damaged here: use another copy.
+    Damaged { reason: String },
+    /// Refused before anything was done.
+    Refused { reason: String },
+}
+
+/// Ranges of one table to be scanned on one replica.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ScanRequest {
+    pub(crate) table: TableId,
+    /// The ranges, each within one routing key.
+    pub(crate) slices: Vec<SliceRequest>,
+    /// Only sort keys that begin so.
+    pub(crate) prefix: Bytes,
+    /// Groups sort keys that share what comes before this after the prefix.
+    pub(crate) delimiter: Option<Bytes>,
+    /// Whether rows come whole or as digests.
+    pub(crate) want: Want,
+}
+
+/// One range of a scan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SliceRequest {
+    pub(crate) routing: Bytes,
+    /// The first sort key of interest.
+    pub(crate) from: Bytes,
+    /// At most so many rows and prefixes.
+    pub(crate) limit: u32,
+}
+
+/// A write to be coordinated by one of its owners; inline bytes ride as the attachment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CoordinateRequest {
+    pub(crate) layout: u64,
+    pub(crate) row: RowName,
+    pub(crate) record: Bytes,
+    pub(crate) n: u8,
+    pub(crate) level: Level,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum CoordinateReply {
+    /// It is durable on its quorum, as this record.
+    Written { record: Bytes, served: Served },
+    /// It did not reach its quorum.
+    Unavailable { answered: usize, needed: usize, outcome: Outcome, reason: String },
+    /// The bucket is being deleted or was changed; nothing was done.
+    StaleBucket,
+    /// No room; nothing was done.
+    Full { reason: String },
+    /// Refused before anything was done: ask another owner.
+    Refused { reason: String },
+}

@@ -1,0 +1,108 @@
+//! This node as a minter of writes: its hybrid clock and its actors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::causality::{Actor, HybridClock, HybridTime, Stamp};
+use crate::env::{Clock, Entropy, Tasks};
+use crate::net::LinkFacts;
+use crate::types::NodeId;
+
+use super::version::Version;
+
+/// How far a peer's clock may lead before its time is not followed.
+pub const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(5);
+
+/// This node's identity and seams, shared by everything that coordinates.
+pub struct Site {
+    /// This node.
+    pub node: NodeId,
+    /// How often it has been started, this time included.
+    pub boot: u32,
+    /// Its clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Its randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Its tasks.
+    pub tasks: Arc<dyn Tasks>,
+    hybrid: Mutex<HybridClock>,
+    stints: AtomicU64,
+    layout_version: AtomicU64,
+}
+
+impl Site {
+    /// A site whose stamps continue above `floor`.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        boot: u32,
+        floor: HybridTime,
+        seams: (Arc<dyn Clock>, Arc<dyn Entropy>, Arc<dyn Tasks>),
+    ) -> Arc<Self> {
+        let (clock, entropy, tasks) = seams;
+        Arc::new(Self {
+            node,
+            boot,
+            clock,
+            entropy,
+            tasks,
+            hybrid: Mutex::new(HybridClock::new(floor, CLOCK_DRIFT_MAX)),
+            stints: AtomicU64::new(0),
+            layout_version: AtomicU64::new(0),
+        })
+    }
+
+    /// The version of a write that replaces `current`, which is what this replica holds.
+    pub(crate) fn mint(&self, current: Option<&Version>) -> Version {
+        let wall = self.clock.wall().0;
+        let seen = current.map_or(HybridTime::default(), |version| version.stamp.time);
+        let time = self.hybrid.lock().tick_above(wall, seen);
+        let stamp = Stamp { time, node: self.node };
+        let era = current.map_or(0, |version| version.era);
+        Version::succeed(current, self.actor(current), stamp, era)
+    }
+
+    /// A time that no earlier write of this node has.
+    pub fn now(&self) -> HybridTime {
+        let wall = self.clock.wall().0;
+        self.hybrid.lock().tick(wall)
+    }
+
+    /// Notes which layout is in force, for the headers of frames.
+    pub fn set_layout_version(&self, version: u64) {
+        self.layout_version.store(version, Ordering::Release);
+    }
+
+    /// An actor that this boot may count on for a key: the one it used before, else a new stint,
+    /// so that its entry never covers a write that this node has forgotten (Riak's kv679).
+    fn actor(&self, current: Option<&Version>) -> Actor {
+        let known = current.and_then(|version| {
+            version
+                .seen
+                .iter()
+                .map(|(actor, _)| actor)
+                .find(|actor| actor.node == self.node && actor.boot == self.boot)
+        });
+        known.unwrap_or_else(|| Actor {
+            node: self.node,
+            boot: self.boot,
+            stint: self.stints.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+}
+
+impl LinkFacts for Site {
+    fn outgoing(&self) -> (u64, u64) {
+        (self.layout_version.load(Ordering::Acquire), self.hybrid.lock().last().0)
+    }
+
+    fn incoming(&self, peer: NodeId, _layout_version: u64, hybrid_time: u64) {
+        let wall = self.clock.wall().0;
+        if let Err(error) = self.hybrid.lock().observe(wall, HybridTime(hybrid_time)) {
+            tracing::debug!(%peer, %error, "a peer's clock is not followed");
+        }
+    }
+}

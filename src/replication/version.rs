@@ -1,0 +1,125 @@
+//! What every replicated record says about its own write.
+
+use serde::{Deserialize, Serialize};
+
+use crate::causality::{Actor, Dot, HybridTime, Stamp, VersionVector};
+use crate::types::NodeId;
+
+/// The most actors that a record's vector keeps. Beyond it the actors of the longest-gone boots
+/// are dropped: in last-write-wins records the vector only tells concurrent losers apart.
+const ACTORS_MAX: usize = 24;
+
+/// One write's place among the writes of its key.
+///
+/// Records are ordered by (era, stamp): the era counts changes of the bucket's consistency
+/// level, the stamp is the write's hybrid time and node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The bucket's era when the write was minted.
+    #[serde(rename = "e")]
+    pub era: u32,
+    /// When and where it was minted.
+    #[serde(rename = "s")]
+    pub stamp: Stamp,
+    /// Its name.
+    #[serde(rename = "d")]
+    pub dot: Dot,
+    /// Every write of this key that this one has seen, itself included.
+    #[serde(rename = "v")]
+    pub seen: VersionVector,
+}
+
+impl Version {
+    /// A version that no write has yet: an owner replaces it under the key's lock.
+    #[must_use]
+    pub fn unminted() -> Self {
+        let node = NodeId::from_bytes([0; 16]);
+        let actor = Actor { node, boot: 0, stint: 0 };
+        Self {
+            era: 0,
+            stamp: Stamp { time: HybridTime::default(), node },
+            dot: Dot { actor, counter: 0 },
+            seen: VersionVector::default(),
+        }
+    }
+
+    /// The next version after `current`, minted by `actor` at `stamp`.
+    ///
+    /// An actor that this vector already knows counts on; any other starts at one.
+    #[must_use]
+    pub fn succeed(current: Option<&Self>, actor: Actor, stamp: Stamp, era: u32) -> Self {
+        let mut seen = current.map(|version| version.seen.clone()).unwrap_or_default();
+        let dot = Dot { actor, counter: seen.counter(actor) + 1 };
+        seen.add(dot);
+        Self { era, stamp, dot, seen: trimmed(seen, dot) }
+    }
+
+    /// What orders two writes of one key.
+    #[must_use]
+    pub const fn order(&self) -> (u32, Stamp) {
+        (self.era, self.stamp)
+    }
+
+    /// The version of a last-write-wins merge: the greater write, with both vectors.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let (mut winner, loser) =
+            if self.order() >= other.order() { (self, other) } else { (other, self) };
+        winner.seen.merge(&loser.seen);
+        winner.seen = trimmed(winner.seen, winner.dot);
+        winner
+    }
+}
+
+/// Keeps the newest boots when a vector has too many actors, and always the write's own.
+fn trimmed(seen: VersionVector, own: Dot) -> VersionVector {
+    if seen.len() <= ACTORS_MAX {
+        return seen;
+    }
+    let mut entries: Vec<_> = seen.iter().collect();
+    entries.sort_by_key(|(actor, _)| {
+        std::cmp::Reverse((*actor == own.actor, actor.boot, actor.stint, actor.node))
+    });
+    entries.truncate(ACTORS_MAX);
+    entries.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Version;
+    use crate::causality::{Actor, HybridTime, Stamp};
+    use crate::types::NodeId;
+    use proptest::prelude::*;
+
+    fn version(node: u8, time: u64) -> Version {
+        let node = NodeId::from_bytes([node; 16]);
+        let actor = Actor { node, boot: 1, stint: time };
+        Version::succeed(None, actor, Stamp { time: HybridTime(time), node }, 0)
+    }
+
+    proptest! {
+        #[test]
+        fn merging_versions_is_commutative_associative_and_idempotent(
+            a in (0u8..4, 0u64..6), b in (0u8..4, 0u64..6), c in (0u8..4, 0u64..6),
+        ) {
+            let (a, b, c) = (version(a.0, a.1), version(b.0, b.1), version(c.0, c.1));
+
+            prop_assert_eq!(a.clone().merge(b.clone()), b.clone().merge(a.clone()));
+            prop_assert_eq!(
+                a.clone().merge(b.clone()).merge(c.clone()),
+                a.clone().merge(b.clone().merge(c.clone()))
+            );
+            prop_assert_eq!(a.clone().merge(a.clone()), a);
+        }
+    }
+
+    #[test]
+    fn a_successor_has_seen_what_it_replaces() {
+        let first = version(1, 5);
+
+        let second = Version::succeed(Some(&first), first.dot.actor, first.stamp, 0);
+
+        assert!(second.seen.descends(&first.seen));
+        assert_eq!(second.dot.counter, 2);
+    }
+}
