@@ -36,14 +36,13 @@ impl Layout {
         Movement { moved, minimum: self.movement_minimum(to, n) }
     }
 
-    /// Every node below its bounds must gain, and every node above them must lose what somebody
-    /// else gains; whichever is more.
+    /// Every node below its bounds must gain up to them, and of what is wanted nothing is there
+    /// already but what the nodes hold within theirs; whichever is more.
     fn movement_minimum(&self, to: &Self, n: usize) -> usize {
         let roster = Roster::of(to.members());
         let shares = Shares::new(&roster, to.partitions().get(), n);
         let (before, after) = (self.loads(n), to.loads(n));
-        let total = |loads: &[usize]| loads.iter().sum::<usize>();
-        let growth = total(&after).saturating_sub(total(&before));
+        let wanted: usize = after.iter().sum();
         let load_before = |node| {
             let index = self.members().binary_search_by_key(&node, |member| member.node);
             index.map_or(0, |index| before[index])
@@ -57,8 +56,7 @@ impl Layout {
             gains += least.saturating_sub(before);
             kept += before.min(most);
         }
-        let losses = total(&before) - kept;
-        gains.max((losses + growth).min(total(&after)))
+        gains.max(wanted.saturating_sub(kept))
     }
 }
 

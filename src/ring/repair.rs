@@ -81,8 +81,11 @@ fn search(
     while let Some(from) = queue.pop_front() {
         for (partition, slot) in &held[usize::from(from)] {
             let (partition, slot) = (*partition, *slot);
-            let next: Vec<Rank> =
-                unreached.iter().copied().filter(|to| owners.admits(partition, slot, *to)).collect();
+            let next: Vec<Rank> = unreached
+                .iter()
+                .copied()
+                .filter(|to| owners.admits(partition, slot, *to))
+                .collect();
             unreached.retain(|rank| !next.contains(rank));
             for to in next {
                 reached[usize::from(to)] = Reached::By(Move { from, to, partition, slot });

@@ -148,13 +148,14 @@ mod tests {
     fn a_gateway_is_listed_and_owns_nothing() {
         let mut gateway = member(9, 1);
         gateway.capacity = Capacity::GATEWAY;
+        let id = gateway.node;
         let mut members = members(2, 2);
         members.push(gateway);
         let layout = Layout::first(cluster_id(), PartitionCount::DEFAULT, members).unwrap();
 
         let report = layout.report();
 
-        let gateway = &report.nodes[2];
+        let gateway = report.nodes.iter().find(|report| report.node == id).unwrap();
         assert_eq!((gateway.partitions, gateway.scatter_width), (0, 0));
         assert_eq!(report.copies.len(), 2);
     }

@@ -91,7 +91,8 @@ impl Roster {
     /// The most nodes of one zone among `copies`: the least number at which all zones together
     /// have room for them.
     pub(super) fn zone_limit(&self, copies: usize) -> usize {
-        let room = |limit: usize| self.zone_sizes.iter().map(|size| limit.min(*size)).sum::<usize>();
+        let room =
+            |limit: usize| self.zone_sizes.iter().map(|size| limit.min(*size)).sum::<usize>();
         (1..copies).find(|limit| room(*limit) >= copies).unwrap_or(copies.max(1))
     }
 

@@ -163,6 +163,7 @@ mod tests {
     #[test]
     fn a_list_that_names_a_gateway_is_refused() {
         let mut members = members(22, 3);
+        members.sort_by_key(|member| member.node);
         members[21].capacity.0 = 0;
         let partitions = PartitionCount::new(4).unwrap();
         let layout = Layout::first(cluster_id(), partitions, members).unwrap();

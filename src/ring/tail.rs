@@ -97,13 +97,12 @@ impl<'a> Column<'a> {
         let row = previous.row(partition);
         let (before, after) = row.split_at((self.slot + 1).min(row.len()));
         // Whoever has a later slot is left there, or every slot behind would shift.
-        let free = |rank: &Rank| {
-            *rank != VACANT && !after.contains(rank) && self.admits(partition, *rank)
-        };
+        let free =
+            |rank: &Rank| *rank != VACANT && !after.contains(rank) && self.admits(partition, *rank);
         let short = |rank: &Rank| self.load(*rank) < self.shares.least(*rank);
         let room = |rank: &Rank| self.load(*rank) < self.shares.most(*rank);
         let candidates = || before.iter().chain(walk).copied();
-        let met = |fits: &dyn Fn(&Rank) -> bool| candidates().find(|rank| fits(rank) && free(rank));
+        let met = |fits: &dyn Fn(&Rank) -> bool| candidates().find(|rank| free(rank) && fits(rank));
         met(&short).or_else(|| met(&room)).unwrap_or_else(|| self.least_bad(partition, after))
     }
 
