@@ -16,6 +16,9 @@ mod listener;
 mod stall;
 mod tls;
 
+#[cfg(test)]
+mod tests;
+
 pub use limits::Limits;
 pub use listener::{Environment, ListenError, Listener, Server, router};
 pub use tls::{Tls, TlsError};
