@@ -1,0 +1,128 @@
+//! What the admin API is asked, and what it says of buckets and keys.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::replication::Level;
+use crate::types::{BucketId, ClusterId};
+
+/// Writes the first layout: `POST /v1/cluster/init`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitRequest {
+    /// How many nodes must be there, this one included.
+    pub expect: u32,
+}
+
+/// The first layout was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitReport {
+    /// The new cluster's id.
+    pub cluster_id: ClusterId,
+    /// The layout, 1.
+    pub layout_version: u64,
+    /// The names of its nodes.
+    pub nodes: Vec<String>,
+}
+
+/// Asks where a key lies: `GET /v1/locate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocateQuery {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+}
+
+/// Creates a bucket: `POST /v1/buckets`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBucketRequest {
+    /// Its name.
+    pub name: String,
+    /// Its level; the configured default if not given.
+    #[serde(default)]
+    pub level: Option<Level>,
+    /// The access key id whose owner it shall belong to; nobody's if not given, so that only
+    /// the operator can delete it.
+    #[serde(default)]
+    pub owner: Option<String>,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketInfo {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: BucketId,
+    /// Its owner.
+    pub owner_id: String,
+    /// When it was created: milliseconds since 1970 UTC.
+    pub created_unix_ms: u64,
+    /// Its level.
+    pub level: Level,
+    /// Copies of each record.
+    pub n: u8,
+    /// Copies that are on stable storage before a client hears 200: an acknowledged write is
+    /// lost only if that many nodes are destroyed before repair.
+    pub write_acks: u8,
+    /// Over how many partitions its keys are spread.
+    pub index_shards: u16,
+}
+
+/// Creates a credential: `POST /v1/keys`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKeyRequest {
+    /// The operator's name for it.
+    pub name: String,
+    /// The access key id; drawn unless given. It and the secret need each other.
+    #[serde(default)]
+    pub access_key_id: Option<String>,
+    /// The secret; drawn unless given.
+    #[serde(default)]
+    pub secret_access_key: Option<String>,
+}
+
+impl fmt::Debug for CreateKeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CreateKeyRequest({}, {:?})", self.name, self.access_key_id)
+    }
+}
+
+/// A new credential: the only answer that shows its secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCreated {
+    /// The public half.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: String,
+    /// Who acts with it.
+    pub owner_id: String,
+    /// The operator's name for it.
+    pub name: String,
+}
+
+impl fmt::Debug for KeyCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyCreated({}, {})", self.name, self.access_key_id)
+    }
+}
+
+/// A credential without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    /// The public half.
+    pub access_key_id: String,
+    /// Who acts with it.
+    pub owner_id: String,
+    /// The operator's name for it.
+    pub name: String,
+    /// When it was created: milliseconds since 1970 UTC.
+    pub created_unix_ms: u64,
+    /// The buckets that it owns.
+    pub buckets: Vec<String>,
+}

@@ -1,0 +1,54 @@
+//! What the admin API asks of the node behind it.
+
+use async_trait::async_trait;
+
+use super::api::{
+    BucketInfo, CreateBucketRequest, CreateKeyRequest, InitReport, InitRequest, KeyCreated,
+    KeyInfo, LocateQuery,
+};
+use super::error::AdminError;
+use super::model::{ClusterStatus, Location, RingReport};
+
+/// The operator's hands: implemented by the node, called by the API.
+#[async_trait]
+pub trait ClusterControl: Send + Sync + 'static {
+    /// Waits until as many nodes as expected are there, writes layout 1, and returns once all
+    /// of them have it on stable storage.
+    async fn init(&self, request: InitRequest) -> Result<InitReport, AdminError>;
+
+    /// How the cluster looks from this node; answers before `init` too, and never waits long.
+    async fn status(&self) -> Result<ClusterStatus, AdminError>;
+
+    /// Why this node cannot serve requests now; `None` if it can.
+    fn unready(&self) -> Option<String>;
+
+    /// Who owns how much of the ring.
+    async fn ring(&self) -> Result<RingReport, AdminError>;
+
+    /// Where a key lies and what each replica has of it.
+    async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError>;
+
+    /// Creates a bucket.
+    async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError>;
+
+    /// All buckets, by name.
+    async fn buckets(&self) -> Result<Vec<BucketInfo>, AdminError>;
+
+    /// The bucket of that name.
+    async fn bucket(&self, name: &str) -> Result<BucketInfo, AdminError>;
+
+    /// Deletes an empty bucket.
+    async fn delete_bucket(&self, name: &str) -> Result<(), AdminError>;
+
+    /// Creates a credential.
+    async fn create_key(&self, request: CreateKeyRequest) -> Result<KeyCreated, AdminError>;
+
+    /// All credentials, by name.
+    async fn keys(&self) -> Result<Vec<KeyInfo>, AdminError>;
+
+    /// The credential of that access key id.
+    async fn key(&self, access_key_id: &str) -> Result<KeyInfo, AdminError>;
+
+    /// Deletes a credential. Its buckets stay.
+    async fn delete_key(&self, access_key_id: &str) -> Result<(), AdminError>;
+}
