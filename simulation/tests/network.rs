@@ -227,23 +227,49 @@ fn a_crash_loses_calls_in_flight_and_a_restart_is_a_new_connection() {
 }
 
 #[test]
-fn a_request_on_a_connection_of_an_earlier_boot_is_lost_and_not_handled() {
+fn a_call_right_after_a_crash_is_uncertain_and_not_unreachable() {
+    simulate(async {
+        let pair = Pair::new();
+        pair.call(ECHO, SECOND).await.unwrap();
+
+        pair.world.crash(pair.other.node);
+        let error = pair.call(ECHO, SECOND).await.unwrap_err();
+
+        assert!(matches!(error, PeerError::TimedOut { .. }), "{error}");
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_request_over_a_connection_to_an_earlier_boot_is_lost_and_not_handled() {
     simulate(async {
         let mut pair = Pair::new();
         pair.call(ECHO, SECOND).await.unwrap();
-        // The peer comes back within the idle timeout, so the caller's connection looks open:
-        // the crash forgets it on both sides only where the network still holds it.
-        let request = pair.call(SLOW, 30 * SECOND);
-        let restart = async {
-            pair.sleep(100).await;
-            boot(&pair.world, pair.other.node, &pair.calls)
-        };
+        pair.other = boot(&pair.world, pair.other.node, &pair.calls);
 
-        let (lost, other) = futures_util::future::join(request, restart).await;
-        pair.other = other;
+        let lost = pair.call(ECHO, 30 * SECOND).await;
+        let again = pair.call(ECHO, SECOND).await;
 
         assert!(matches!(lost, Err(PeerError::Lost { .. })), "{lost:?}");
-        assert_eq!(pair.calls(), 1);
+        assert!(again.is_ok());
+        assert_eq!(pair.calls(), 2);
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_orderly_stop_is_noticed_at_once() {
+    simulate(async {
+        let pair = Pair::new();
+        let stop = async {
+            pair.sleep(100).await;
+            pair.world.stop(pair.other.node);
+        };
+
+        let (lost, ()) = futures_util::future::join(pair.call(SLOW, 30 * SECOND), stop).await;
+
+        assert!(matches!(lost, Err(PeerError::Lost { .. })), "{lost:?}");
+        assert!(pair.world.time().elapsed() < Duration::from_millis(150));
     })
     .unwrap();
 }

@@ -160,13 +160,12 @@ impl SimNetwork {
     }
 
     fn connections_of(&self, node: NodeId) -> Vec<Arc<Connection>> {
-        let mut state = self.state.lock();
-        let (gone, kept) = std::mem::take(&mut state.connections)
-            .into_iter()
-            .partition(|((dialer, listener), _)| *dialer == node || *listener == node);
-        state.connections = kept;
-        let gone: BTreeMap<_, _> = gone;
-        gone.into_values().collect()
+        // They stay where they are: a peer that does not know of the end goes on using its own
+        // until it is closed, and that is where uncertain outcomes come from.
+        let state = self.state.lock();
+        let mut connections: Vec<_> = state.connections.values().map(Arc::clone).collect();
+        connections.retain(|each| each.dialer.node == node || each.listener.node == node);
+        connections
     }
 
     /// Stops everything that passes from `from` to `to`, until healed. If that outlasts the
