@@ -1,5 +1,7 @@
 //! Equal seeds are equal runs: in one process, and in another.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
+
 use std::process::Command;
 use std::time::Duration;
 

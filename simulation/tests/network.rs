@@ -1,6 +1,8 @@
 //! The simulated network keeps the promises of `quorate::net`, and its faults show as they
 //! would on a real one.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
