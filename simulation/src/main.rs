@@ -1,3 +1,116 @@
-//! Deterministic simulation of a cluster.
+//! Runs scenarios over many seeds, and shows one seed in full.
 
-fn main() {}
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use quorate_simulation::entropy::Seed;
+use quorate_simulation::scenario::{self, Report, RunOptions, Scenario};
+use quorate_simulation::trace::TextLog;
+
+/// Deterministic simulation of a cluster: the same seed is the same run, everywhere.
+#[derive(Parser)]
+#[command(name = "quorate-simulation", version)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Run this seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print every event.
+    #[arg(long)]
+    verbose: bool,
+    /// Run each seed twice, and fail if the two traces differ.
+    #[arg(long)]
+    twice: bool,
+    /// What to run: one of the names that --list prints.
+    #[arg(long, default_value = "register")]
+    scenario: String,
+    /// How long faults and clients are at work, in simulated seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// List the scenarios and stop.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        for scenario in scenario::ALL {
+            println!("{:<12} {}", scenario.name, scenario.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scenario = scenario::find(&arguments.scenario)
+        .with_context(|| format!("no scenario '{}'; try --list", arguments.scenario))?;
+    let (first, count) = arguments.seed.map_or((arguments.first, arguments.seeds), |one| (one, 1));
+    let mut failed = Vec::new();
+    let mut simulated = Duration::ZERO;
+    let mut events = 0;
+    for number in first..first.saturating_add(count) {
+        let report = run_seed(scenario, Seed(number), &arguments)?;
+        simulated += report.trace.simulated;
+        events += report.trace.events;
+        if !report.violations.is_empty() {
+            failed.push(number);
+        }
+    }
+    println!(
+        "{count} seeds, {events} events, {:.1} simulated minutes, {} failed{}",
+        simulated.as_secs_f64() / 60.0,
+        failed.len(),
+        again(&failed, &arguments.scenario)
+    );
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_seed(scenario: Scenario, seed: Seed, arguments: &Arguments) -> anyhow::Result<Report> {
+    let text = if arguments.verbose { TextLog::On } else { TextLog::Off };
+    let options = RunOptions { span: Duration::from_secs(arguments.seconds), text };
+    let report = (scenario.run)(seed, options)?;
+    for line in &report.lines {
+        println!("{line}");
+    }
+    print(&report);
+    if arguments.twice {
+        let second = (scenario.run)(seed, RunOptions { text: TextLog::Off, ..options })?;
+        if second.trace != report.trace {
+            let parted = report.trace.checkpoints.iter().zip(&second.trace.checkpoints);
+            let place = parted.take_while(|(one, other)| one == other).count();
+            bail!("seed {} is not deterministic: the runs part after event {place}000", seed.0);
+        }
+    }
+    Ok(report)
+}
+
+fn print(report: &Report) {
+    let counts = |counts: &std::collections::BTreeMap<&str, u64>| {
+        let words: Vec<String> =
+            counts.iter().map(|(word, count)| format!("{word} {count}")).collect();
+        words.join(", ")
+    };
+    println!(
+        "seed {:>4}  {:016x}  {:>7} events  {:>6.1} s  [{}]  faults [{}]",
+        report.seed.0,
+        report.trace.hash,
+        report.trace.events,
+        report.trace.simulated.as_secs_f64(),
+        counts(&report.operations),
+        counts(&report.faults()),
+    );
+    for violation in &report.violations {
+        println!("  VIOLATION {violation}");
+    }
+}
+
+fn again(failed: &[u64], scenario: &str) -> String {
+    failed.first().map_or_else(String::new, |seed| {
+        format!("; again: quorate-simulation --scenario {scenario} --seed {seed} --verbose")
+    })
+}

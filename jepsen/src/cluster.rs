@@ -1,0 +1,309 @@
+//! Real `quorate server` processes on loopback, and what can be done to them.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use quorate::env::{Clock, OsClock};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use crate::client::Client;
+use crate::sign::Credentials;
+
+/// The region that every node is configured with.
+const REGION: &str = "us-east-1";
+
+/// How long a node may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bearer token and cluster secret of these throw-away clusters.
+const TOKEN: &str = "jepsen-admin-token-0123456789";
+const SECRET: &str = "jepsen-cluster-secret-0123456789";
+
+struct Node {
+    s3: SocketAddr,
+    admin: SocketAddr,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+/// A running cluster in a temporary folder. Dropping it kills its processes; the folder goes
+/// too, unless [`Cluster::keep_folder`] was called.
+pub struct Cluster {
+    binary: PathBuf,
+    clock: Arc<OsClock>,
+    nodes: Vec<Node>,
+    folder: tempfile::TempDir,
+}
+
+#[derive(Deserialize)]
+struct CreatedKey {
+    access_key_id: String,
+    secret_access_key: String,
+}
+
+impl Cluster {
+    /// Starts `count` nodes that are no cluster yet.
+    ///
+    /// # Errors
+    /// If the folder cannot be written or a process cannot be started.
+    pub fn start(binary: &Path, count: usize, clock: Arc<OsClock>) -> anyhow::Result<Self> {
+        ensure!(binary.is_file(), "there is no binary at {}", binary.display());
+        let binary = binary.canonicalize().context("the binary's path cannot be resolved")?;
+        let folder = tempfile::Builder::new().prefix("quorate-jepsen-").tempdir()?;
+        let ports = Ports::reserve(count)?;
+        let peers: Vec<SocketAddr> = ports.udp.clone();
+        let mut nodes = Vec::new();
+        for number in 0..count {
+            let home = folder.path().join(format!("node-{}", number + 1));
+            fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+            let config = home.join("quorate.toml");
+            let text = configuration(number, &home, &ports, &peers);
+            fs::write(&config, text)
+                .with_context(|| format!("cannot write {}", config.display()))?;
+            let log = home.join("log");
+            let (s3, admin) = (ports.s3[number], ports.admin[number]);
+            nodes.push(Node { s3, admin, config, log, child: None });
+        }
+        let mut cluster = Self { binary, clock, nodes, folder };
+        for number in 1..=count {
+            cluster.start_node(number)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Forms the cluster and makes a credential.
+    ///
+    /// # Errors
+    /// If a node does not come up, or a command fails; with the command's words.
+    pub async fn form(&mut self, probe: &Client) -> anyhow::Result<Credentials> {
+        for number in 1..=self.nodes.len() {
+            self.wait_for(probe, number, "/health/live").await?;
+        }
+        let expect = self.nodes.len().to_string();
+        self.command(&["cluster", "init", "--expect", &expect])?;
+        for number in 1..=self.nodes.len() {
+            self.wait_ready(probe, number).await?;
+        }
+        let created = self.command(&["key", "create", "jepsen", "-o", "json"])?;
+        let created: CreatedKey = serde_json::from_str(&created)
+            .with_context(|| format!("key create printed no credential: {created}"))?;
+        Ok(Credentials {
+            access_key_id: created.access_key_id,
+            secret_access_key: created.secret_access_key,
+            region: REGION.to_owned(),
+        })
+    }
+
+    /// Runs a command of the binary against node 1 and returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let first = self.nodes.first().context("the cluster has no node")?;
+        let output = Command::new(&self.binary)
+            .args(arguments)
+            .env("QUORATE_ADMIN_URL", format!("http://{}", first.admin))
+            .env("QUORATE_ADMIN_TOKEN", TOKEN)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("quorate {} failed ({}): {}", arguments.join(" "), output.status, said.trim());
+        }
+        String::from_utf8(output.stdout).context("the command printed no text")
+    }
+
+    /// Where nodes serve S3, in order.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.s3).collect()
+    }
+
+    /// Starts node `number` (from 1) if it is not running.
+    ///
+    /// # Errors
+    /// If there is no such node or the process cannot be started.
+    pub fn start_node(&mut self, number: usize) -> anyhow::Result<()> {
+        let binary = self.binary.clone();
+        let node = self.node(number)?;
+        if node.child.is_some() {
+            return Ok(());
+        }
+        let log = File::options().create(true).append(true).open(&node.log)?;
+        let child = Command::new(binary)
+            .arg("server")
+            .arg("--config")
+            .arg(&node.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("node {number} cannot be started"))?;
+        node.child = Some(child);
+        Ok(())
+    }
+
+    /// Kills node `number` at once, as by `kill -9`, and waits for its end.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn kill(&mut self, number: usize) -> anyhow::Result<()> {
+        let node = self.node(number)?;
+        if let Some(mut child) = node.child.take() {
+            child.kill().with_context(|| format!("node {number} cannot be killed"))?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Kills all nodes, with nothing but the system calls between the first and the last.
+    ///
+    /// # Errors
+    /// If a node cannot be killed.
+    pub fn kill_all(&mut self) -> anyhow::Result<()> {
+        for number in 1..=self.nodes.len() {
+            self.signal(number, Signal::KILL)?;
+        }
+        (1..=self.nodes.len()).try_for_each(|number| self.kill(number))
+    }
+
+    /// Stops node `number` in its tracks until [`Cluster::resume`].
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn pause(&mut self, number: usize) -> anyhow::Result<()> {
+        self.signal(number, Signal::STOP)
+    }
+
+    /// Lets a paused node run on.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn resume(&mut self, number: usize) -> anyhow::Result<()> {
+        self.signal(number, Signal::CONT)
+    }
+
+    fn signal(&mut self, number: usize, signal: Signal) -> anyhow::Result<()> {
+        let node = self.node(number)?;
+        let child = node.child.as_ref().with_context(|| format!("node {number} is not running"))?;
+        // The child was not waited for, so its id is not another process's yet.
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("node {number} has no process id"))?;
+        kill_process(pid, signal).with_context(|| format!("node {number} cannot be signalled"))
+    }
+
+    /// Waits until node `number` says that it can serve.
+    ///
+    /// # Errors
+    /// If it ends or takes longer than a minute; with the end of its log.
+    pub async fn wait_ready(&mut self, probe: &Client, number: usize) -> anyhow::Result<()> {
+        self.wait_for(probe, number, "/health/ready").await
+    }
+
+    async fn wait_for(&mut self, probe: &Client, number: usize, path: &str) -> anyhow::Result<()> {
+        let began = self.clock.monotonic();
+        let admin = self.node(number)?.admin;
+        while !probe.probe(admin, path).await {
+            let ended = match &mut self.node(number)?.child {
+                Some(child) => child.try_wait()?,
+                None => bail!("node {number} was not started"),
+            };
+            if let Some(status) = ended {
+                bail!("node {number} ended with {status}:\n{}", self.log_end(number)?);
+            }
+            if self.clock.monotonic().since(began) > START_PATIENCE {
+                let log = self.log_end(number)?;
+                bail!("node {number} did not answer {path} in {START_PATIENCE:?}:\n{log}");
+            }
+            self.clock.sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// The nodes that have ended without being asked to, as `node N: how`.
+    pub fn fallen(&mut self) -> Vec<String> {
+        let mut fallen = Vec::new();
+        for (place, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(Ok(Some(status))) = node.child.as_mut().map(Child::try_wait) {
+                fallen.push(format!("node {} ended by itself with {status}", place + 1));
+            }
+        }
+        fallen
+    }
+
+    /// Lets the folder stay behind for people to look at; where it is.
+    pub fn keep_folder(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
+    fn log_end(&mut self, number: usize) -> anyhow::Result<String> {
+        let text = fs::read_to_string(&self.node(number)?.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(20).collect();
+        Ok(lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+
+    fn node(&mut self, number: usize) -> anyhow::Result<&mut Node> {
+        let place = number.checked_sub(1);
+        let node = place.and_then(|place| self.nodes.get_mut(place));
+        node.with_context(|| format!("there is no node {number}"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
+            // A process that has ended already is as good as one that is killed here.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Free ports, each node's together; all are held until all are known, so that no two agree.
+struct Ports {
+    s3: Vec<SocketAddr>,
+    admin: Vec<SocketAddr>,
+    udp: Vec<SocketAddr>,
+}
+
+impl Ports {
+    fn reserve(count: usize) -> anyhow::Result<Self> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let streams: Vec<TcpListener> =
+            (0..2 * count).map(|_| TcpListener::bind(any)).collect::<Result<_, _>>()?;
+        let datagrams: Vec<UdpSocket> =
+            (0..count).map(|_| UdpSocket::bind(any)).collect::<Result<_, _>>()?;
+        let addresses: Vec<SocketAddr> =
+            streams.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let (s3, admin) = addresses.split_at(count);
+        let udp = datagrams.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
+        Ok(Self { s3: s3.to_vec(), admin: admin.to_vec(), udp })
+    }
+}
+
+fn configuration(number: usize, home: &Path, ports: &Ports, peers: &[SocketAddr]) -> String {
+    let own = ports.udp[number];
+    let others: Vec<String> =
+        peers.iter().filter(|peer| **peer != own).map(|peer| format!("\"{peer}\"")).collect();
+    format!(
+        "[node]\nname = \"n{name}\"\ncapacity = \"1GiB\"\ndata_dir = \"{data}\"\n\n\
+         [cluster]\nsecret = \"{SECRET}\"\npeers = [{peers}]\n\n\
+         [peer]\nlisten = \"{own}\"\nadvertise = \"{own}\"\n\n\
+         [s3]\nlisten = \"{s3}\"\nregion = \"{REGION}\"\n\n\
+         [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n",
+        name = number + 1,
+        data = home.join("data").display(),
+        peers = others.join(", "),
+        s3 = ports.s3[number],
+        admin = ports.admin[number],
+    )
+}

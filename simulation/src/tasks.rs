@@ -1,0 +1,198 @@
+//! The twin of task starting: one thread, seeded start order, all of a node's tasks stoppable.
+#![expect(clippy::disallowed_methods, reason = "this file starts tasks: others are sent to it")]
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use quorate::env::{TaskHandle, Tasks};
+use tokio::task::AbortHandle;
+
+use crate::entropy::Seed;
+
+/// A started task may let up to this many others run before its first step.
+const YIELDS_MAX: u64 = 3;
+
+#[derive(Default)]
+struct Register {
+    /// No task starts any more: the node has crashed or the world has ended.
+    stopped: bool,
+    started: u64,
+    running: BTreeMap<u64, AbortHandle>,
+    panics: Vec<String>,
+}
+
+/// Where the tasks of one boot of one node run. Clones share the register.
+#[derive(Clone)]
+pub struct SimTasks {
+    seed: Seed,
+    blocking_max: Duration,
+    register: Arc<Mutex<Register>>,
+}
+
+impl SimTasks {
+    /// An empty register. Blocking work takes a seeded time of up to `blocking_max`; if that is
+    /// zero it runs in place.
+    #[must_use]
+    pub fn new(seed: Seed, blocking_max: Duration) -> Self {
+        Self { seed, blocking_max, register: Arc::default() }
+    }
+
+    /// Stops every task before its next step, and starts none any more. A task that calls this
+    /// itself runs on to its next await.
+    pub fn stop_all(&self) {
+        let running = {
+            let mut register = self.register.lock();
+            register.stopped = true;
+            std::mem::take(&mut register.running)
+        };
+        for task in running.into_values() {
+            task.abort();
+        }
+    }
+
+    /// Whether [`SimTasks::stop_all`] was called.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.register.lock().stopped
+    }
+
+    /// The tasks that panicked, as `name: message`. A simulated node must never panic.
+    #[must_use]
+    pub fn panics(&self) -> Vec<String> {
+        self.register.lock().panics.clone()
+    }
+
+    fn start(&self, name: &'static str, task: BoxFuture<'static, ()>) -> Option<u64> {
+        let number = {
+            let mut register = self.register.lock();
+            if register.stopped {
+                return None;
+            }
+            register.started += 1;
+            register.started
+        };
+        let yields = self.seed.with(number).between(0, YIELDS_MAX);
+        let shared = Arc::clone(&self.register);
+        let handle = tokio::spawn(async move {
+            for _ in 0..yields {
+                tokio::task::yield_now().await;
+            }
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            let mut register = shared.lock();
+            register.running.remove(&number);
+            if let Err(panic) = ended {
+                register.panics.push(format!("{name}: {}", message(&*panic)));
+            }
+        })
+        .abort_handle();
+        self.register.lock().running.insert(number, handle);
+        Some(number)
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}
+
+impl Tasks for SimTasks {
+    fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) -> TaskHandle {
+        let started = self.start(name, task);
+        let register = Arc::clone(&self.register);
+        TaskHandle::new(move || {
+            let task = started.and_then(|number| register.lock().running.remove(&number));
+            if let Some(task) = task {
+                task.abort();
+            }
+        })
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        if self.blocking_max.is_zero() {
+            if !self.stopped() {
+                work();
+            }
+            return;
+        }
+        let started = self.register.lock().started;
+        let longest = u64::try_from(self.blocking_max.as_millis()).unwrap_or(u64::MAX);
+        let pause =
+            Duration::from_millis(self.seed.of("blocking").with(started).between(0, longest));
+        self.start(
+            "blocking work",
+            Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                work();
+            }),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use quorate::env::{Tasks, blocking};
+
+    use super::SimTasks;
+    use crate::clock::WorldTime;
+    use crate::entropy::Seed;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_node_takes_no_further_step() {
+        let time = WorldTime::begin();
+        let tasks = SimTasks::new(Seed(1), Duration::ZERO);
+        let steps = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&steps);
+        let work = async move {
+            loop {
+                time.sleep(Duration::from_millis(10)).await;
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+
+        tasks.spawn("counter", Box::pin(work)).detach();
+        time.sleep(Duration::from_millis(35)).await;
+        tasks.stop_all();
+        time.sleep(Duration::from_millis(100)).await;
+
+        assert_eq!(steps.load(Ordering::Relaxed), 3);
+        tasks.spawn("late", Box::pin(async { panic!("started after the stop") })).detach();
+        time.sleep(Duration::from_millis(10)).await;
+        assert!(tasks.panics().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_kept_with_the_name_of_its_task() {
+        let time = WorldTime::begin();
+        let tasks = SimTasks::new(Seed(1), Duration::ZERO);
+
+        tasks.spawn("worker", Box::pin(async { panic!("broken") })).detach();
+        time.sleep(Duration::from_millis(1)).await;
+
+        assert_eq!(tasks.panics(), ["worker: broken"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn blocking_work_takes_simulated_time() {
+        let time = WorldTime::begin();
+        let tasks: Arc<dyn Tasks> = Arc::new(SimTasks::new(Seed(3), Duration::from_millis(50)));
+
+        let value = blocking(&tasks, || 7).await;
+
+        assert_eq!(value, Some(7));
+        assert!(time.elapsed() <= Duration::from_millis(51));
+    }
+}
