@@ -55,4 +55,16 @@ impl StoreError {
             _ => Self::Io { action, path, reason: error.to_string() },
         }
     }
+
+    /// This error as the end of all writing, unless room is the matter: after any other
+    /// failed write nobody knows what the disk holds.
+    #[must_use]
+    pub(super) fn into_stopped(self) -> Self {
+        match self {
+            Self::Io { path, reason, .. } | Self::Damaged { path, reason } => {
+                Self::Stopped { path, reason }
+            }
+            other => other,
+        }
+    }
 }

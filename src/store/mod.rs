@@ -14,8 +14,25 @@ mod disk;
 mod error;
 mod meta;
 
+mod folder;
+mod rocks;
+
+mod committer;
+mod driver;
+mod figures;
+mod rows;
+mod segment;
+
+pub use committer::CommitLimits;
 pub use disk::{Create, Disk, DiskFile, DiskSpace};
 pub use error::StoreError;
+pub use folder::FolderDisk;
 pub use meta::{
     Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit, next_prefix,
+};
+pub use rocks::{MetaOptions, RocksMeta};
+pub use rows::{Decided, Rows};
+pub use segment::{
+    CheckedChunk, DamagedSpan, RecoveryReport, SealedExtent, SegmentFigures, SegmentLog,
+    SegmentOptions, TornTail,
 };
