@@ -19,6 +19,9 @@ use super::wire::{BlobRequest, PieceHeader};
 /// Chunks read ahead of the client.
 const AHEAD_CHUNKS: usize = 4;
 
+/// Chunks read from the local disk in one hop.
+const HOP_CHUNKS: u32 = 4;
+
 /// Times that all owners are tried before a read gives up.
 const ROUNDS: usize = 2;
 
@@ -140,15 +143,19 @@ impl Blobs {
         progress: &mut Progress,
         deliver: &Delivery,
     ) -> Result<Delivered, String> {
-        while let Some(number) = progress.next() {
-            match self.segments.read(progress.extent.id, WHOLE, number).await {
-                Ok(Some((_, payload))) => {
-                    if !progress.pass(payload, deliver).await? {
-                        return Ok(Delivered::ClientGone);
-                    }
+        while let Some(first) = progress.next() {
+            // A few chunks for each hop to the disk's threads; no more, or memory grows.
+            let until = (progress.last + 1).min(first + HOP_CHUNKS);
+            let read = self.segments.read_many(progress.extent.id, WHOLE, first..until).await;
+            let chunks = read.map_err(|error| error.to_string())?.ok_or("not here")?;
+            if chunks.is_empty() {
+                return Err("not here".into());
+            }
+            for chunk in chunks {
+                let (_, payload) = chunk.map_err(|error| error.to_string())?;
+                if !progress.pass(payload, deliver).await? {
+                    return Ok(Delivered::ClientGone);
                 }
-                Ok(None) => return Err("not here".into()),
-                Err(error) => return Err(error.to_string()),
             }
         }
         Ok(Delivered::All)

@@ -21,6 +21,9 @@ use super::writer::BlobWriter;
 /// Requests about extents.
 pub const BLOB_SERVICE: ServiceId = ServiceId(4);
 
+/// Chunks read from the disk in one hop.
+const HOP_CHUNKS: u32 = 4;
+
 /// The fragment number of replicated extents, whose copies are whole.
 pub(crate) const WHOLE: u8 = 0;
 
@@ -303,22 +306,35 @@ impl Blobs {
         mut stream: BulkStream,
     ) -> Result<(), HandlerError> {
         let failed = |error: crate::net::PeerError| HandlerError::Failed(error.to_string());
-        for number in first..=last {
-            let header = match self.segments.read(extent, WHOLE, number).await {
-                Ok(Some((crc, payload))) => {
-                    let header = PieceHeader::Chunk { number, crc };
-                    stream.sender.send(header.encode()).await.map_err(failed)?;
-                    stream.sender.send(payload).await.map_err(failed)?;
-                    continue;
-                }
-                Ok(None) => PieceHeader::Missing,
-                Err(error) => {
-                    tracing::warn!(%extent, chunk = number, %error, "a chunk cannot be served");
-                    PieceHeader::Damaged
-                }
+        let mut number = first;
+        while number <= last {
+            let until = last.saturating_add(1).min(number.saturating_add(HOP_CHUNKS));
+            let chunks = match self.segments.read_many(extent, WHOLE, number..until).await {
+                Ok(Some(chunks)) if !chunks.is_empty() => chunks,
+                Ok(_) => vec![],
+                Err(error) => vec![Err(error)],
             };
-            stream.sender.send(header.encode()).await.map_err(failed)?;
-            break;
+            if chunks.is_empty() {
+                let missing = PieceHeader::Missing.encode();
+                stream.sender.send(missing).await.map_err(failed)?;
+                break;
+            }
+            for chunk in chunks {
+                match chunk {
+                    Ok((crc, payload)) => {
+                        let header = PieceHeader::Chunk { number, crc };
+                        stream.sender.send(header.encode()).await.map_err(failed)?;
+                        stream.sender.send(payload).await.map_err(failed)?;
+                        number += 1;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%extent, chunk = number, %error, "a chunk is not served");
+                        let damaged = PieceHeader::Damaged.encode();
+                        stream.sender.send(damaged).await.map_err(failed)?;
+                        return stream.sender.finish().await.map_err(failed);
+                    }
+                }
+            }
         }
         stream.sender.finish().await.map_err(failed)
     }

@@ -222,7 +222,7 @@ impl Flight {
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
                 Err(mpsc::error::TrySendError::Full(piece)) => {
                     let until = *deadline.get_or_insert_with(|| deadline_in(clock, STALL_MAX));
-                    timeout_at(clock, until, lane.queue.send(piece)).await == Some(Ok(()))
+                    matches!(timeout_at(clock, until, lane.queue.send(piece)).await, Some(Ok(())))
                 }
             };
             if queued {

@@ -17,6 +17,7 @@ mod full_copy;
 mod keys;
 mod listing;
 mod local_copy;
+mod location;
 mod objects;
 mod reader;
 mod records;
@@ -28,6 +29,7 @@ mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
 pub use error::CatalogError;
+pub use location::{KeyLocation, OwnerHolds};
 pub use reader::ObjectReader;
 pub use records::{
     BucketName, BucketRecord, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,

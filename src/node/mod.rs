@@ -2,14 +2,16 @@
 //!
 //! # Invariants
 //! 1. Every seam is chosen here, once, at the start, and handed down.
+//! 2. A node answers nothing before its identity, its tables and its segments are recovered.
 
 pub mod config;
 
-/// Runs a node until it is told to stop.
-///
-/// # Errors
-/// If it cannot start, or had to stop for a fault.
-pub async fn serve(config: config::Config) -> anyhow::Result<()> {
-    config.check()?;
-    anyhow::bail!("this build has no node to start")
-}
+mod control;
+mod handler;
+mod peers;
+mod serve;
+mod start;
+mod status;
+
+pub use serve::serve;
+pub use start::{Foundation, Node, NodeSettings, Seams, StartError};

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::codec::{decode_message, encode_message};
 use crate::env::{Monotonic, deadline_in};
-use crate::membership::{LayoutHolder, Liveness};
+use crate::membership::LayoutHolder;
 use crate::net::{Message, PeerError, Transport};
 use crate::ring::Layout;
 use crate::types::NodeId;
@@ -75,6 +75,13 @@ impl Coordinator {
         Self { site, replica, tables, layout, transport, peers, patience: Patience::default() }
     }
 
+    /// The same with other patience.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// This node.
     #[must_use]
     pub fn site(&self) -> &Arc<Site> {
@@ -105,10 +112,6 @@ impl Coordinator {
     /// [`ReplicationError::NoLayout`] before `cluster init`.
     pub fn layout(&self) -> Result<Arc<Layout>, ReplicationError> {
         self.layout.current().ok_or(ReplicationError::NoLayout)
-    }
-
-    fn is_down(&self, node: NodeId) -> bool {
-        node != self.site.node && self.peers.liveness(node) == Liveness::Down
     }
 
     fn deadline(&self) -> Monotonic {

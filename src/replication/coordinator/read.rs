@@ -231,6 +231,31 @@ impl Coordinator {
         .boxed()
     }
 
+    /// What each owner holds of `row` by itself, in preference order; for operators.
+    ///
+    /// # Errors
+    /// [`ReplicationError::NoLayout`] before `cluster init`.
+    pub async fn holdings(
+        &self,
+        row: &RowKey,
+        n: usize,
+    ) -> Result<Vec<(NodeId, Result<Option<Bytes>, String>)>, ReplicationError> {
+        let plan = ReplicaPlan::for_row(&self.layout, row, n, Level::All)?;
+        let asked = plan
+            .owners
+            .iter()
+            .map(|&owner| self.ask_owner(owner, &plan, row, Want::Record));
+        let told = futures_util::future::join_all(asked).await;
+        Ok(told
+            .into_iter()
+            .map(|(owner, told)| match told {
+                Told::Whole(held) => (owner, Ok(held.record)),
+                Told::Digest(_) => (owner, Err("it sent a digest only".into())),
+                Told::Failed(reason) => (owner, Err(reason)),
+            })
+            .collect())
+    }
+
     fn agreed(&self, reading: Reading, level: Level) -> ReadReceipt {
         let degraded = !reading.reasons.is_empty();
         // Any whole answer will do: they are equal.

@@ -85,7 +85,7 @@ impl Coordinator {
     ) -> Result<WriteReceipt, ReplicationError> {
         let (show, shown) = oneshot::channel();
         let local = self.local_mint(plan, row, record, inline.clone(), show);
-        let mut answers: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
+        let answers: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
         let record = match select(shown, local).await {
             Either::Left((Ok(record), local)) => {
                 let me = self.site.node;

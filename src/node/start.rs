@@ -1,0 +1,303 @@
+//! Builds a node from its settings and its seams. The simulation calls the same functions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::blob::Blobs;
+use crate::catalog::{Catalog, CatalogLimits, SecretBox};
+use crate::causality::HybridTime;
+use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
+use crate::membership::{
+    Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts,
+};
+use crate::net::Transport;
+use crate::replication::{
+    Coordinator, HYBRID_TIME_KEY, Patience, PeerView, Replica, ReplicationError, Site,
+};
+use crate::ring::Capacity;
+use crate::store::{
+    CommitLimits, Disk, Family, MetaStore, Rows, SegmentLog, SegmentOptions, StoreError,
+};
+use crate::types::{ByteCount, Zone};
+
+use super::handler::Switchboard;
+use super::peers::KnownPeers;
+
+/// Stamps that were minted and never stored lie at most this far above the highest stored one.
+const STAMP_MARGIN_MILLIS: u64 = 1_000;
+
+/// How often the segments' derived rows are made durable, which bounds recovery.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// How often facts about this node are published.
+const FACTS_EVERY: Duration = Duration::from_secs(10);
+
+/// What a node is told.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The operator's name for it.
+    pub name: String,
+    /// Its failure domain.
+    pub zone: Zone,
+    /// What it may hold.
+    pub capacity: ByteCount,
+    /// From which keys for stored secrets are derived.
+    pub secret: [u8; 32],
+    /// Sizes and bounds of the catalogue.
+    pub limits: CatalogLimits,
+    /// How long coordinators wait.
+    pub patience: Patience,
+    /// The size of a segment file.
+    pub segment_size: ByteCount,
+}
+
+/// The seams that a node needs before it has an identity.
+#[derive(Clone)]
+pub struct Seams {
+    /// Clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Tasks.
+    pub tasks: Arc<dyn Tasks>,
+    /// Its folder.
+    pub disk: Arc<dyn Disk>,
+    /// Its folder of segments.
+    pub segments: Arc<dyn Disk>,
+    /// Its tables.
+    pub meta: Arc<dyn MetaStore>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its stored records.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    /// Its keys.
+    #[error("keys cannot be derived from the cluster secret")]
+    Secrets,
+}
+
+/// Who a node is and what it has on disk, before it talks to anybody.
+pub struct Foundation {
+    /// Its seams.
+    pub seams: Seams,
+    /// Its identity, this start counted.
+    pub identity: Identity,
+    /// Its clock and actors; also what rides in the headers of frames.
+    pub site: Arc<Site>,
+    /// The layout in force.
+    pub holder: Arc<LayoutHolder>,
+}
+
+impl Foundation {
+    /// Reads or makes the identity and counts this start durably.
+    ///
+    /// # Errors
+    /// [`StartError::Store`] if the folder is damaged, full or read-only.
+    pub async fn lay(seams: Seams) -> Result<Self, StartError> {
+        let (disk, entropy) = (Arc::clone(&seams.disk), Arc::clone(&seams.entropy));
+        let identity = blocking(&seams.tasks, move || Identity::start(&disk, &*entropy))
+            .await
+            .unwrap_or(Err(StoreError::Stopping))?;
+        let holder = LayoutHolder::open(Arc::clone(&seams.meta))?;
+        let highest = seams
+            .meta
+            .get(Family::Local, HYBRID_TIME_KEY)?
+            .and_then(|bytes| Some(HybridTime(u64::from_le_bytes(bytes[..].try_into().ok()?))));
+        let floor = highest.map_or(HybridTime::default(), |time| {
+            HybridTime::from_millis(time.millis() + STAMP_MARGIN_MILLIS)
+        });
+        let site = Site::new(
+            identity.node,
+            identity.boot,
+            floor,
+            (
+                Arc::clone(&seams.clock),
+                Arc::clone(&seams.entropy),
+                Arc::clone(&seams.tasks),
+            ),
+        );
+        Ok(Self { seams, identity, site, holder })
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// Membership and the layout.
+    pub membership: Arc<Membership>,
+    /// Buckets, credentials, objects.
+    pub catalog: Catalog,
+    /// Extents.
+    pub blobs: Blobs,
+    /// Quorum requests.
+    pub coordinator: Coordinator,
+    /// Its seams.
+    pub seams: Seams,
+    /// What it was told.
+    pub settings: NodeSettings,
+    /// When it started.
+    pub started: Monotonic,
+}
+
+impl Node {
+    /// Recovers what is on disk, wires the parts, and serves peers from then on.
+    ///
+    /// # Errors
+    /// [`StartError`] if the disk cannot be recovered.
+    pub async fn start(
+        settings: NodeSettings,
+        foundation: Foundation,
+        transport: Arc<dyn Transport>,
+        gossip: Arc<dyn Gossip>,
+    ) -> Result<Arc<Self>, StartError> {
+        let Foundation { seams, identity, site, holder } = foundation;
+        let rows =
+            Rows::start(Arc::clone(&seams.meta), Arc::clone(&seams.tasks), CommitLimits::default());
+        let segments = open_segments(&settings, &seams, &identity).await?;
+        let tables = Catalog::tables();
+        let replica = Replica::new(rows, tables.clone(), Arc::clone(&site));
+        let peers = KnownPeers::follow(
+            Arc::clone(&gossip),
+            Arc::clone(&transport),
+            Arc::clone(&seams.clock),
+            &seams.tasks,
+        );
+        let coordinator = Coordinator::new(
+            Arc::clone(&site),
+            replica,
+            tables,
+            Arc::clone(&holder),
+            Arc::clone(&transport),
+            peers as Arc<dyn PeerView>,
+        )
+        .with_patience(settings.patience);
+        let blobs = Blobs::new(coordinator.clone(), segments);
+        let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
+        let catalog =
+            Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
+        let membership = Membership::new(
+            MembershipSeams {
+                clock: Arc::clone(&seams.clock),
+                entropy: Arc::clone(&seams.entropy),
+                tasks: Arc::clone(&seams.tasks),
+                transport: Arc::clone(&transport),
+                gossip,
+                disk: Arc::clone(&seams.disk),
+            },
+            identity,
+            Arc::clone(&holder),
+        );
+        transport.serve(Arc::new(Switchboard {
+            membership: Arc::clone(&membership),
+            coordinator: coordinator.clone(),
+            blobs: blobs.clone(),
+            catalog: catalog.clone(),
+        }));
+        let started = seams.clock.monotonic();
+        let node = Arc::new(Self {
+            membership,
+            catalog,
+            blobs,
+            coordinator,
+            seams,
+            settings,
+            started,
+        });
+        node.begin_to_speak();
+        Ok(node)
+    }
+
+    /// Publishes who this node is, and starts what runs beside requests.
+    fn begin_to_speak(self: &Arc<Self>) {
+        let gossip = self.membership.gossip();
+        let gib = u32::try_from(self.settings.capacity.0.div_ceil(1 << 30)).unwrap_or(u32::MAX);
+        if let Some(layout) = self.membership.holder().current() {
+            self.membership.publish(&layout);
+        }
+        let started = self.seams.clock.wall().0.to_string();
+        gossip.publish("started", started);
+        for (fact, value) in own_facts(&self.settings.name, &self.settings.zone, Capacity(gib)) {
+            let is_layout = fact == crate::membership::facts::LAYOUT;
+            if !is_layout || self.membership.holder().current().is_none() {
+                gossip.publish(fact, value);
+            }
+        }
+        let tasks = &self.seams.tasks;
+        let membership = Arc::clone(&self.membership);
+        tasks.spawn("follow layout", membership.follow_layout().boxed()).detach();
+        tasks.spawn("layout version", Arc::clone(self).follow_version().boxed()).detach();
+        tasks.spawn("checkpoint", Arc::clone(self).checkpoint_for_ever().boxed()).detach();
+        tasks.spawn("facts", Arc::clone(self).publish_for_ever().boxed()).detach();
+    }
+
+    async fn follow_version(self: Arc<Self>) {
+        let mut versions = self.membership.holder().versions();
+        loop {
+            let version = *versions.borrow_and_update();
+            self.coordinator.site().set_layout_version(version);
+            if versions.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn checkpoint_for_ever(self: Arc<Self>) {
+        loop {
+            self.seams.clock.sleep(CHECKPOINT_EVERY).await;
+            if let Err(error) = self.blobs.segments().checkpoint().await {
+                tracing::error!(%error, "the segments' checkpoint failed");
+            }
+        }
+    }
+
+    async fn publish_for_ever(self: Arc<Self>) {
+        loop {
+            let disk = Arc::clone(&self.seams.segments);
+            if let Some(Ok(space)) = blocking(&self.seams.tasks, move || disk.space()).await {
+                let used = self.blobs.segments().figures().bytes
+                    + self.seams.meta.figures().disk_bytes;
+                let gossip = self.membership.gossip();
+                gossip.publish("used", used.to_string());
+                gossip.publish("free", space.free.to_string());
+            }
+            self.seams.clock.sleep(FACTS_EVERY).await;
+        }
+    }
+
+    /// Makes everything durable that is derived, after the listeners were stopped.
+    pub async fn stop(&self) {
+        if let Err(error) = self.coordinator.replica().settle().await {
+            tracing::error!(%error, "the last commits failed");
+        }
+        if let Err(error) = self.blobs.segments().checkpoint().await {
+            tracing::error!(%error, "the last checkpoint failed");
+        }
+    }
+}
+
+async fn open_segments(
+    settings: &NodeSettings,
+    seams: &Seams,
+    identity: &Identity,
+) -> Result<SegmentLog, StartError> {
+    let options = SegmentOptions {
+        segment_size: settings.segment_size,
+        ..SegmentOptions::new(identity.disk)
+    };
+    let (segments, report) = SegmentLog::open(
+        Arc::clone(&seams.segments),
+        Arc::clone(&seams.meta),
+        Arc::clone(&seams.tasks),
+        options,
+    )
+    .await?;
+    tracing::info!(?report, "segments recovered");
+    Ok(segments)
+}
