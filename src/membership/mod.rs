@@ -5,6 +5,8 @@
 //! 2. Ownership is hard: it comes from the decided [`Layout`](crate::ring::Layout) alone.
 //! 3. A node that has a cluster id refuses another.
 
+mod chitchat_gossip;
 mod gossip;
 
+pub use chitchat_gossip::{ChitchatGossip, GossipConfig, GossipError};
 pub use gossip::{Gossip, Liveness, PeerState};

@@ -200,7 +200,8 @@ impl Route {
                 let pause = doubled.min(PAUSE_MAX);
                 let jitter = hub.entropy.below(50);
                 state.failures = state.failures.saturating_add(1);
-                state.retry_at = Some(hub.clock.monotonic() + pause.mul_f64(0.5 + jitter as f64 / 100.0));
+                state.retry_at =
+                    Some(hub.clock.monotonic() + pause.mul_f64(0.5 + jitter as f64 / 100.0));
                 state.reason.clone_from(reason);
             }
         }
