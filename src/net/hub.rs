@@ -158,6 +158,14 @@ impl Hub {
         Ok(link)
     }
 
+    /// Lets go of all peers. Peers hold their connections, and these hold them and the hub:
+    /// where the tasks that clean up are gone already, the socket must still be freed.
+    pub(super) fn forget_all(&self) {
+        let directory = std::mem::take(&mut *self.directory.lock());
+        directory.peers.values().for_each(|peer| peer.disconnect());
+        directory.strangers.values().for_each(|route| route.disconnect());
+    }
+
     /// Cleans up after a connection.
     pub(super) fn ended(&self, link: &Link) {
         link.end();

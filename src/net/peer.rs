@@ -62,6 +62,11 @@ impl Peer {
         *self.address.lock()
     }
 
+    /// Lets go of all connections.
+    pub(super) fn disconnect(&self) {
+        self.routes.iter().for_each(|route| route.disconnect());
+    }
+
     /// Notes where the peer is reached; at a new address it may be dialled at once.
     pub(super) fn learn(&self, address: SocketAddr) {
         let before = self.address.lock().replace(address);
@@ -147,6 +152,13 @@ impl Route {
         let mut state = self.state.lock();
         state.link.take_if(|link| !link.is_alive());
         state.old.retain(|old| old.is_alive());
+    }
+
+    /// Lets go of all connections.
+    pub(super) fn disconnect(&self) {
+        let state = std::mem::take(&mut *self.state.lock());
+        // Dropped after the lock: the last holder of a link may drop its route too.
+        drop(state);
     }
 
     fn forget_failures(&self) {

@@ -248,6 +248,7 @@ impl Transport for QuicTransport {
 impl Drop for QuicTransport {
     fn drop(&mut self) {
         self.hub.endpoint.close(code::CLOSED, b"the node stops");
+        self.hub.forget_all();
     }
 }
 
