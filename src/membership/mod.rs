@@ -7,6 +7,7 @@
 //! 4. A layout is in force on a node only after it is durable there.
 
 mod bootstrap;
+mod chitchat_gossip;
 mod gossip;
 mod identity;
 mod layout_holder;
@@ -14,6 +15,7 @@ mod layout_holder;
 pub use bootstrap::{
     BootstrapError, MEMBERSHIP_SERVICE, Membership, MembershipSeams, facts, own_facts,
 };
+pub use chitchat_gossip::{ChitchatGossip, GossipConfig, GossipError};
 pub use gossip::{Gossip, Liveness, PeerState};
 pub use identity::{IDENTITY_FILE, Identity};
 pub use layout_holder::LayoutHolder;

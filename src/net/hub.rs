@@ -118,8 +118,10 @@ impl Hub {
         };
         let config = self.dialing[class.index()].clone();
         let address = target.address();
-        let connecting =
-            self.endpoint.connect_with(config, address, &name).map_err(|error| error.to_string())?;
+        let connecting = self
+            .endpoint
+            .connect_with(config, address, &name)
+            .map_err(|error| error.to_string())?;
         let deadline = self.clock.monotonic() + self.limits.dial_timeout;
         match timeout_at(&*self.clock, deadline, connecting).await {
             Some(Ok(connection)) => self.adopt(connection, class),
@@ -156,6 +158,14 @@ impl Hub {
         Ok(link)
     }
 
+    /// Lets go of all peers. Peers hold their connections, and these hold them and the hub:
+    /// where the tasks that clean up are gone already, the socket must still be freed.
+    pub(super) fn forget_all(&self) {
+        let directory = std::mem::take(&mut *self.directory.lock());
+        directory.peers.values().for_each(|peer| peer.disconnect());
+        directory.strangers.values().for_each(|route| route.disconnect());
+    }
+
     /// Cleans up after a connection.
     pub(super) fn ended(&self, link: &Link) {
         link.end();
@@ -176,7 +186,9 @@ impl Hub {
     pub(super) fn complain(&self, address: SocketAddr, error: &ConnectionError) -> String {
         let reason = match failed_handshake(error) {
             Some(Failure::Strangers) => {
-                format!("the handshake with udp {address} failed (another cluster secret?): {error}")
+                format!(
+                    "the handshake with udp {address} failed (another cluster secret?): {error}"
+                )
             }
             Some(Failure::AnotherNode) => format!("another node answers at udp {address}"),
             None => return format!("udp {address}: {error}"),

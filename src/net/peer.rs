@@ -62,6 +62,11 @@ impl Peer {
         *self.address.lock()
     }
 
+    /// Lets go of all connections.
+    pub(super) fn disconnect(&self) {
+        self.routes.iter().for_each(|route| route.disconnect());
+    }
+
     /// Notes where the peer is reached; at a new address it may be dialled at once.
     pub(super) fn learn(&self, address: SocketAddr) {
         let before = self.address.lock().replace(address);
@@ -149,6 +154,13 @@ impl Route {
         state.old.retain(|old| old.is_alive());
     }
 
+    /// Lets go of all connections.
+    pub(super) fn disconnect(&self) {
+        let state = std::mem::take(&mut *self.state.lock());
+        // Dropped after the lock: the last holder of a link may drop its route too.
+        drop(state);
+    }
+
     fn forget_failures(&self) {
         let mut state = self.state.lock();
         state.failures = 0;
@@ -200,7 +212,8 @@ impl Route {
                 let pause = doubled.min(PAUSE_MAX);
                 let jitter = hub.entropy.below(50);
                 state.failures = state.failures.saturating_add(1);
-                state.retry_at = Some(hub.clock.monotonic() + pause.mul_f64(0.5 + jitter as f64 / 100.0));
+                state.retry_at =
+                    Some(hub.clock.monotonic() + pause.mul_f64(0.5 + jitter as f64 / 100.0));
                 state.reason.clone_from(reason);
             }
         }

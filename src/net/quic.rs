@@ -204,7 +204,8 @@ impl Transport for QuicTransport {
         let link = self.link(peer, Class::Bulk, deadline).await?;
         let (mut outlet, inlet) = link.open_stream(deadline).await?;
         let frame = link.frame(Kind::Bulk, service, 0, deadline, message);
-        let written = timeout_at(&*self.hub.clock, deadline, outlet.write(&mut pack([frame]))).await;
+        let written =
+            timeout_at(&*self.hub.clock, deadline, outlet.write(&mut pack([frame]))).await;
         match written {
             Some(Ok(())) => Ok(opened(&link, outlet, inlet)),
             Some(Err(error)) => Err(link.lost(&error.to_string())),
@@ -247,6 +248,7 @@ impl Transport for QuicTransport {
 impl Drop for QuicTransport {
     fn drop(&mut self) {
         self.hub.endpoint.close(code::CLOSED, b"the node stops");
+        self.hub.forget_all();
     }
 }
 
@@ -296,14 +298,17 @@ async fn accept(hub: Arc<Hub>) {
 async fn welcome(hub: Arc<Hub>, incoming: Incoming) {
     let address = incoming.remote_address();
     let deadline = hub.clock.monotonic() + hub.limits.idle_timeout;
-    let connection = match timeout_at(&*hub.clock, deadline, std::future::IntoFuture::into_future(incoming)).await {
-        Some(Ok(connection)) => connection,
-        Some(Err(error)) => {
-            hub.complain(address, &error);
-            return;
-        }
-        None => return,
-    };
+    let connection =
+        match timeout_at(&*hub.clock, deadline, std::future::IntoFuture::into_future(incoming))
+            .await
+        {
+            Some(Ok(connection)) => connection,
+            Some(Err(error)) => {
+                hub.complain(address, &error);
+                return;
+            }
+            None => return,
+        };
     let class = connection
         .handshake_data()
         .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())

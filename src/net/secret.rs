@@ -61,9 +61,8 @@ fn expand(salt: &[u8], secret: &[u8], label: &str) -> [u8; 32] {
     let pseudorandom = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
     let info = [label.as_bytes()];
     let mut key = [0; 32];
-    let filled = pseudorandom
-        .expand(&info, hkdf::HKDF_SHA256)
-        .and_then(|output| output.fill(&mut key));
+    let filled =
+        pseudorandom.expand(&info, hkdf::HKDF_SHA256).and_then(|output| output.fill(&mut key));
     // One block is always within HKDF's bound of 255.
     assert!(filled.is_ok() && key.len() == digest::SHA256_OUTPUT_LEN, "HKDF refused one block");
     key
