@@ -1,11 +1,13 @@
 //! Which buckets, credentials, objects and uploads exist.
 
 mod body;
+mod composite;
 mod error;
 mod records;
 mod service;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
+pub use composite::{CompositeError, PartSum, combined_checksum, multipart_etag};
 pub use error::CatalogError;
 pub use records::{
     BucketName, BucketRecord, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,
