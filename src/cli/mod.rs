@@ -6,6 +6,7 @@
 //! 3. `-o json` prints one JSON value with stable names and nothing else.
 //! 4. An error says what happened, to what, and what to type next.
 
+mod bench;
 mod bucket;
 mod client;
 mod cluster;
@@ -16,6 +17,9 @@ mod ring;
 mod server;
 mod status;
 mod table;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -90,6 +94,8 @@ enum Command {
     /// Look at configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Load an S3 endpoint and measure it
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -145,5 +151,6 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
         Command::Config(command) => config::run(command),
+        Command::Bench(args) => Box::pin(bench::run(args, output)).await,
     }
 }

@@ -105,8 +105,11 @@ pub(super) mod duration {
     const UNITS: [(&str, u64); 5] =
         [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-    /// The duration that `text` names.
-    pub(in crate::node::config) fn parse(text: &str) -> Result<Duration, String> {
+    /// The duration that `text` names: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+    ///
+    /// # Errors
+    /// A sentence that says what to write.
+    pub fn parse(text: &str) -> Result<Duration, String> {
         let fault = || format!("'{text}' is no duration: write for instance 250ms, 5s, 1m or 3h");
         let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fault)?;
         let (number, unit) = text.split_at(digits);
