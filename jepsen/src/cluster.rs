@@ -307,3 +307,82 @@ fn configuration(number: usize, home: &Path, ports: &Ports, peers: &[SocketAddr]
         admin = ports.admin[number],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use quorate::env::OsClock;
+
+    use super::{Client, Cluster};
+    use crate::sign::Credentials;
+
+    /// A stand-in for the server: it runs this line of shell.
+    fn stand_in(folder: &tempfile::TempDir, line: &str) -> PathBuf {
+        let path = folder.path().join("stand-in");
+        fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn ids(cluster: &Cluster) -> Vec<u32> {
+        cluster
+            .nodes
+            .iter()
+            .filter_map(|node| node.child.as_ref())
+            .map(|child| child.id())
+            .collect()
+    }
+
+    /// The state letter of a process, as the kernel tells it; `None` if there is none.
+    fn state(id: u32) -> Option<char> {
+        let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        text.rsplit_once(") ")?.1.chars().next()
+    }
+
+    #[test]
+    fn nodes_are_paused_killed_and_ended_by_their_own_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = stand_in(&folder, "exec sleep 600");
+        let mut cluster = Cluster::start(&binary, 3, Arc::new(OsClock::new())).unwrap();
+        let all = ids(&cluster);
+
+        cluster.pause(1).unwrap();
+        // The kernel stops a process soon after the signal, not within the call.
+        let paused = (0..1_000_000).any(|_| state(all[0]) == Some('T'));
+        cluster.resume(1).unwrap();
+        cluster.kill(2).unwrap();
+
+        assert!(paused);
+        assert_eq!(state(all[1]), None);
+        assert!(cluster.pause(2).is_err());
+        assert!(cluster.fallen().is_empty());
+        cluster.start_node(2).unwrap();
+        assert_eq!(ids(&cluster).len(), 3);
+        let last = ids(&cluster);
+        drop(cluster);
+        assert!(last.iter().all(|id| state(*id).is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_at_its_start_is_reported_with_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = stand_in(&folder, "echo the disk is missing >&2; exit 3");
+        let clock = Arc::new(OsClock::new());
+        let mut cluster = Cluster::start(&binary, 1, Arc::clone(&clock)).unwrap();
+        let nobody = Credentials {
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            region: String::new(),
+        };
+        let probe = Client::new(nobody, clock, Duration::from_secs(1));
+
+        let error = cluster.form(&probe).await.err().unwrap();
+
+        assert!(error.to_string().contains("the disk is missing"), "{error}");
+    }
+}

@@ -364,6 +364,48 @@ fn a_peer_without_a_known_address_is_unreachable_and_identify_learns_it() {
 }
 
 #[test]
+fn a_peer_that_was_dialled_calls_back_over_the_same_connection() {
+    simulate(async {
+        let world = World::new(Seed(3), WorldOptions::default());
+        let nodes = world.add_machines(2);
+        let calls = Arc::new(AtomicU64::new(0));
+        let one = boot(&world, nodes[0], &calls);
+        // It learns no address.
+        let other = world.boot(nodes[1]).unwrap();
+        let deadline = one.clock.monotonic() + 5 * SECOND;
+        let request = || Message::from(b"hello".to_vec());
+        let refused = one.transport.call(other.node, ECHO, request(), deadline).await;
+
+        let back = other.transport.call(one.node, ECHO, request(), deadline).await;
+        let own = other.transport.call(other.node, ECHO, request(), deadline).await;
+
+        assert!(matches!(refused, Err(PeerError::Refused { .. })), "{refused:?}");
+        assert!(back.is_ok());
+        assert!(matches!(own, Err(PeerError::Unreachable { .. })), "{own:?}");
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_failed_dial_is_not_repeated_at_once() {
+    simulate(async {
+        let pair = Pair::new();
+        pair.world.crash(pair.other.node);
+        pair.call(ECHO, 10 * SECOND).await.unwrap_err();
+        let before = pair.world.time().elapsed();
+
+        let error = pair.call(ECHO, 10 * SECOND).await.unwrap_err();
+
+        assert!(matches!(error, PeerError::Unreachable { .. }), "{error}");
+        assert_eq!(pair.world.time().elapsed(), before);
+        boot(&pair.world, pair.other.node, &pair.calls);
+        pair.sleep(100).await;
+        assert!(pair.call(ECHO, 10 * SECOND).await.is_ok());
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_bulk_transfer_arrives_whole_and_in_order() {
     simulate(async {
         let pair = Pair::new();

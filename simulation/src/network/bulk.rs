@@ -14,7 +14,7 @@ use quorate::types::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SimNetwork;
-use super::connection::{Connection, Way};
+use super::connection::{Connection, End, Way};
 use crate::trace::Digest;
 
 /// Pieces that wait on each side of a pipe before the sender has to.
@@ -61,24 +61,25 @@ impl SimNetwork {
     /// side's handler starts when the header has arrived.
     pub(super) fn open_bulk(
         self: &Arc<Self>,
-        connection: &Arc<Connection>,
+        (connection, way): (&Arc<Connection>, Way),
         service: ServiceId,
         header: Bytes,
         patience: Duration,
     ) -> BulkStream {
         let (tell, verdict) = oneshot::channel();
-        let (out, out_sender, out_receiver) = pipe(connection, Way::Out, service, None);
+        let (out, out_sender, out_receiver) = pipe(connection, way, service, None);
         let (back, back_sender, back_receiver) =
-            pipe(connection, Way::Back, service, Some(verdict));
+            pipe(connection, way.reversed(), service, Some(verdict));
         let network = Arc::clone(self);
         let there = BulkStream { sender: back_sender, receiver: out_receiver };
         let begin = async move {
             let bytes = header.len();
-            if network.carry(&out.connection, Way::Out, bytes).await.is_err() {
+            if network.carry(&out.connection, way, bytes).await.is_err() {
                 return;
             }
-            network.arrived(&out.connection, Way::Out, service, (Digest::of(&header), "header"));
-            if !network.start_handler((header, service, patience), &out.connection, there, tell) {
+            network.arrived(&out.connection, way, service, (Digest::of(&header), "header"));
+            let ends = out.connection.ends(way);
+            if !network.start_handler((header, service, patience), ends, there, tell) {
                 return;
             }
             let answers = Arc::clone(&network).run_pipe(back);
@@ -92,21 +93,20 @@ impl SimNetwork {
     fn start_handler(
         &self,
         (header, service, patience): (Bytes, ServiceId, Duration),
-        connection: &Arc<Connection>,
+        (opener, peer): (End, End),
         stream: BulkStream,
         tell: oneshot::Sender<Result<(), HandlerError>>,
     ) -> bool {
-        let Some(running) = self.running(connection.listener) else {
+        let Some(running) = self.running(peer) else {
             return false;
         };
         let Some(handler) = running.handler else {
             drop(tell.send(Err(HandlerError::Refused("the node does not serve yet".to_owned()))));
             return true;
         };
-        let peer = connection.dialer.node;
         let deadline = running.clock.monotonic() + patience;
         let serve = async move {
-            let context = RequestContext { peer, deadline };
+            let context = RequestContext { peer: opener.node, deadline };
             let ended = handler.bulk(context, service, header, stream).await;
             drop(tell.send(ended));
         };

@@ -28,6 +28,15 @@ pub(super) enum Way {
     Back,
 }
 
+impl Way {
+    pub(super) const fn reversed(self) -> Self {
+        match self {
+            Self::Out => Self::Back,
+            Self::Back => Self::Out,
+        }
+    }
+}
+
 /// One end of a connection: a node, and which boot of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
@@ -69,6 +78,11 @@ impl Connection {
         self.close.lock().is_none()
     }
 
+    /// Which way goes what `end` sends.
+    pub(super) fn way_from(&self, end: End) -> Way {
+        if self.dialer == end { Way::Out } else { Way::Back }
+    }
+
     /// (sender, receiver) of what goes this way.
     pub(super) const fn ends(&self, way: Way) -> (End, End) {
         match way {
@@ -83,41 +97,35 @@ impl Connection {
 pub(super) struct Gone;
 
 impl SimNetwork {
-    /// The connection from one boot of a node to `to`, made if there is none.
+    /// Makes a connection from one boot of a node to `to`, which must be who answers.
     pub(super) async fn dial(
         &self,
         from: End,
         to: NodeId,
         address: SocketAddr,
     ) -> Result<Arc<Connection>, String> {
-        if let Some(connection) = self.open_connection(from, to) {
-            return Ok(connection);
-        }
         let connection = self.handshake(from, address).await?;
         if connection.listener.node != to {
             return Err(format!("node {} answers at {address}", connection.listener.node));
         }
-        // Another call may have been faster; its connection is as good.
-        if let Some(connection) = self.open_connection(from, to) {
-            return Ok(connection);
-        }
-        let connection = Arc::new(connection);
-        self.state.lock().connections.insert((from.node, to), Arc::clone(&connection));
         Ok(connection)
     }
 
+    /// An open connection between this boot of a node and `to`, whoever of them dialled.
     pub(super) fn open_connection(&self, from: End, to: NodeId) -> Option<Arc<Connection>> {
         let state = self.state.lock();
-        let connection = state.connections.get(&(from.node, to))?;
-        (!connection.is_closed() && connection.dialer == from).then(|| Arc::clone(connection))
+        let dialled = state.connections.get(&(from.node, to)).filter(|each| each.dialer == from);
+        let dialled = dialled.filter(|each| !each.is_closed());
+        let accepted = state.connections.get(&(to, from.node)).filter(|each| each.listener == from);
+        dialled.or(accepted.filter(|each| !each.is_closed())).map(Arc::clone)
     }
 
-    /// Talks to whoever listens at `address`: a round trip in which both ways must be free.
+    /// Connects to whoever listens at `address`: a round trip in which both ways must be free.
     pub(super) async fn handshake(
         &self,
         from: End,
         address: SocketAddr,
-    ) -> Result<Connection, String> {
+    ) -> Result<Arc<Connection>, String> {
         let Some(to) = self.state.lock().addresses.get(&address).copied() else {
             self.time.sleep(self.options.dial_timeout).await;
             return Err(format!("nobody answers at {address}"));
@@ -135,7 +143,11 @@ impl SimNetwork {
                 return Err("this node has stopped".to_owned());
             }
             if let Some(boot) = self.boot_of(to).filter(|_| free) {
-                return Ok(Connection::new(from, End { node: to, boot }, round_trip));
+                let connection = Connection::new(from, End { node: to, boot }, round_trip);
+                let connection = Arc::new(connection);
+                let ends = (from.node, to);
+                self.state.lock().connections.insert(ends, Arc::clone(&connection));
+                return Ok(connection);
             }
             if self.time.elapsed() - began >= self.options.dial_timeout {
                 return Err(format!("no handshake with {address} in time"));

@@ -47,16 +47,20 @@ pub struct NetworkOptions {
     pub idle_timeout: Duration,
     /// A peer that did not answer a handshake for this long is unreachable.
     pub dial_timeout: Duration,
+    /// How often a silent connection is tried: so soon a restarted peer resets it.
+    pub keep_alive: Duration,
     /// The pause before the first retransmission; later ones double it, up to a second.
     pub retransmit: Duration,
 }
 
 impl Default for NetworkOptions {
+    /// As the real transport's limits are by default.
     fn default() -> Self {
         Self {
             quality: LinkQuality::default(),
-            idle_timeout: Duration::from_secs(3),
-            dial_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(5),
+            dial_timeout: Duration::from_millis(1_500),
+            keep_alive: Duration::from_secs(1),
             retransmit: Duration::from_millis(50),
         }
     }
@@ -117,11 +121,29 @@ impl SimNetwork {
         tasks: &SimTasks,
     ) -> Arc<SimTransport> {
         self.crash(node);
+        self.reset_former(node);
         let boot = {
             let mut state = self.state.lock();
             state.stations.get_mut(&node).map(|station| station.boot(clock.clone(), tasks.clone()))
         };
         Arc::new(SimTransport::new(Arc::clone(self), node, boot.unwrap_or_default(), clock.clone()))
+    }
+
+    /// Peers that still hold connections with former boots of `node` try them soon, and are told
+    /// that they are void.
+    fn reset_former(self: &Arc<Self>, node: NodeId) {
+        let former = self.connections_of(node);
+        let network = Arc::clone(self);
+        let tried = async move {
+            network.time.sleep(network.options.keep_alive).await;
+            for connection in former {
+                let (one, other) = (connection.dialer.node, connection.listener.node);
+                if !network.is_cut(one, other) && !network.is_cut(other, one) {
+                    connection.close("the peer was restarted");
+                }
+            }
+        };
+        self.couriers.spawn("keep alive", Box::pin(tried)).detach();
     }
 
     /// Ends a node without a word: its tasks stop, its peers hear nothing and lose their

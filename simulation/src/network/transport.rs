@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, Shared, select};
 use parking_lot::Mutex;
 use quorate::env::{Clock, Monotonic, Tasks, timeout_at};
 use quorate::net::{
@@ -21,14 +22,35 @@ use super::SimNetwork;
 use super::connection::{Connection, End, Way};
 use super::station::Running;
 use crate::clock::SimClock;
+use crate::entropy::fnv1a;
 use crate::trace::{Digest, Event};
+
+/// The greatest request, as the real transport's frames bound it.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// The first pause after a failed dial; it doubles, with jitter, up to the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// A dial under way: all who want the connection wait for the one dial.
+type Dial = Shared<BoxFuture<'static, Result<Arc<Connection>, String>>>;
+
+/// What is known of the way to one peer.
+#[derive(Default)]
+struct Route {
+    address: Option<SocketAddr>,
+    under_way: Option<Dial>,
+    failures: u32,
+    retry_at: Option<Monotonic>,
+    reason: String,
+}
 
 /// One boot's way to its peers.
 pub struct SimTransport {
     network: Arc<SimNetwork>,
     own: End,
     clock: SimClock,
-    known: Mutex<BTreeMap<NodeId, SocketAddr>>,
+    routes: Arc<Mutex<BTreeMap<NodeId, Route>>>,
 }
 
 type Answer = Result<Message, HandlerError>;
@@ -36,6 +58,7 @@ type Answer = Result<Message, HandlerError>;
 /// A request on its way.
 struct Flight {
     connection: Arc<Connection>,
+    way: Way,
     service: ServiceId,
     request: Message,
     facts: Option<(u64, u64)>,
@@ -44,7 +67,7 @@ struct Flight {
 
 impl SimTransport {
     pub(super) fn new(network: Arc<SimNetwork>, node: NodeId, boot: u64, clock: SimClock) -> Self {
-        Self { network, own: End { node, boot }, clock, known: Mutex::default() }
+        Self { network, own: End { node, boot }, clock, routes: Arc::default() }
     }
 
     /// The node whose way this is.
@@ -74,24 +97,58 @@ impl SimTransport {
         if self.clock.monotonic() >= deadline {
             return Err(unreachable("the deadline had passed".to_owned()));
         }
-        let Some(address) = self.known.lock().get(&peer).copied() else {
-            return Err(unreachable("no address is known".to_owned()));
-        };
-        let dialled = self.network.dial(self.own, peer, address);
-        match timeout_at(&self.clock, deadline, dialled).await {
+        if peer == self.own.node {
+            return Err(unreachable("it is this node itself".to_owned()));
+        }
+        if let Some(connection) = self.network.open_connection(self.own, peer) {
+            return Ok(connection);
+        }
+        let dial = self.dial(peer).map_err(unreachable)?;
+        match timeout_at(&self.clock, deadline, dial).await {
             Some(Ok(connection)) => Ok(connection),
             Some(Err(reason)) => Err(unreachable(reason)),
             None => Err(unreachable("no connection in time".to_owned())),
         }
     }
 
+    /// The dial to `peer`, begun if need be. Fails at once while a failed dial is recent.
+    fn dial(&self, peer: NodeId) -> Result<Dial, String> {
+        let mut routes = self.routes.lock();
+        let route = routes.entry(peer).or_default();
+        let Some(address) = route.address else {
+            return Err("its address is not known yet".to_owned());
+        };
+        if let Some(dial) = &route.under_way {
+            return Ok(dial.clone());
+        }
+        if route.retry_at.is_some_and(|moment| self.clock.monotonic() < moment) {
+            return Err(route.reason.clone());
+        }
+        let (sender, receiver) = oneshot::channel();
+        let (network, routes) = (Arc::clone(&self.network), Arc::clone(&self.routes));
+        let (own, clock) = (self.own, self.clock.clone());
+        let task = async move {
+            let result = network.dial(own, peer, address).await;
+            if let Some(route) = routes.lock().get_mut(&peer) {
+                route.dialled(&clock, &network, &result);
+            }
+            drop(sender.send(result));
+        };
+        self.network.couriers.spawn("dial", Box::pin(task)).detach();
+        let stopped = || Err("the network is gone".to_owned());
+        let dial =
+            receiver.map(move |result| result.unwrap_or_else(|_| stopped())).boxed().shared();
+        route.under_way = Some(dial.clone());
+        Ok(dial)
+    }
+
     async fn wait(
         &self,
+        peer: NodeId,
         connection: &Connection,
         answer: oneshot::Receiver<Answer>,
         deadline: Monotonic,
     ) -> Result<Message, PeerError> {
-        let peer = connection.listener.node;
         let ended = std::pin::pin!(connection.closed());
         let outcome = timeout_at(&self.clock, deadline, select(answer, ended)).await;
         match outcome {
@@ -145,6 +202,11 @@ impl Transport for SimTransport {
         request: Message,
         deadline: Monotonic,
     ) -> Result<Message, PeerError> {
+        let bytes = weight(&request);
+        if bytes > REQUEST_BYTES_MAX {
+            let reason = format!("a request of {bytes} bytes is over {REQUEST_BYTES_MAX}");
+            return Err(PeerError::Unreachable { peer, reason });
+        }
         let result = match self.connect(peer, deadline).await {
             Ok(connection) => {
                 let (sender, answer) = oneshot::channel();
@@ -152,6 +214,7 @@ impl Transport for SimTransport {
                 let patience = deadline.since(self.clock.monotonic());
                 let flight = Flight {
                     connection: Arc::clone(&connection),
+                    way: connection.way_from(self.own),
                     service,
                     request,
                     facts,
@@ -159,7 +222,7 @@ impl Transport for SimTransport {
                 };
                 let conduct = Arc::clone(&self.network).conduct(flight, sender);
                 self.network.couriers.spawn("call", Box::pin(conduct)).detach();
-                self.wait(&connection, answer, deadline).await
+                self.wait(peer, &connection, answer, deadline).await
             }
             Err(error) => Err(error),
         };
@@ -177,7 +240,9 @@ impl Transport for SimTransport {
         let result = self.connect(peer, deadline).await;
         self.note(peer, service, &result);
         let patience = deadline.since(self.clock.monotonic());
-        Ok(self.network.open_bulk(&result?, service, header, patience))
+        let connection = result?;
+        let way = connection.way_from(self.own);
+        Ok(self.network.open_bulk((&connection, way), service, header, patience))
     }
 
     async fn identify(
@@ -201,7 +266,13 @@ impl Transport for SimTransport {
     }
 
     fn learn(&self, peer: NodeId, address: SocketAddr) {
-        self.known.lock().insert(peer, address);
+        let mut routes = self.routes.lock();
+        let route = routes.entry(peer).or_default();
+        // At a new address it may be dialled at once.
+        if route.address.replace(address) != Some(address) {
+            route.failures = 0;
+            route.retry_at = None;
+        }
     }
 
     fn round_trip(&self, peer: NodeId) -> Option<Duration> {
@@ -220,35 +291,59 @@ impl Transport for SimTransport {
     }
 }
 
+impl Route {
+    fn dialled(
+        &mut self,
+        clock: &SimClock,
+        network: &SimNetwork,
+        result: &Result<Arc<Connection>, String>,
+    ) {
+        self.under_way = None;
+        let Err(reason) = result else {
+            self.failures = 0;
+            return;
+        };
+        let doubled = (PAUSE_MIN * 2_u32.pow(self.failures.min(10))).min(PAUSE_MAX);
+        let address = self.address.map(|address| address.to_string()).unwrap_or_default();
+        let address = fnv1a(address.as_bytes());
+        let draw = network.seed.of("redial").with(address).with(u64::from(self.failures));
+        let percent = u32::try_from(draw.between(50, 100)).unwrap_or(100);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(clock.monotonic() + doubled * percent / 100);
+        self.reason.clone_from(reason);
+    }
+}
+
 impl SimNetwork {
     /// Brings a request there, has it handled, and brings the answer back.
     async fn conduct(self: Arc<Self>, flight: Flight, sender: oneshot::Sender<Answer>) {
-        let connection = Arc::clone(&flight.connection);
+        let (connection, way) = (Arc::clone(&flight.connection), flight.way);
+        let (caller, peer) = connection.ends(way);
         let service = flight.service;
-        if self.carry(&connection, Way::Out, weight(&flight.request)).await.is_err() {
+        if self.carry(&connection, way, weight(&flight.request)).await.is_err() {
             return;
         }
         let digest = Digest::of_message(&flight.request);
-        self.arrived(&connection, Way::Out, service, (digest, "request"));
-        let Some(running) = self.running(connection.listener) else {
+        self.arrived(&connection, way, service, (digest, "request"));
+        let Some(running) = self.running(peer) else {
             return;
         };
-        self.facts_in(connection.listener, connection.dialer.node, flight.facts);
-        let answer = match handle(&running, flight).await {
+        self.facts_in(peer, caller.node, flight.facts);
+        let answer = match handle(&running, caller.node, flight).await {
             Some(answer) => answer,
             // The handler panicked: the peer lives, and tells.
-            None if self.running(connection.listener).is_some() => {
+            None if self.running(peer).is_some() => {
                 Err(HandlerError::Failed("the handler ended without an answer".to_owned()))
             }
             None => return,
         };
-        let facts = self.facts_out(connection.listener);
+        let facts = self.facts_out(peer);
         let bytes = answer.as_ref().map_or(0, weight);
-        if self.carry(&connection, Way::Back, bytes).await.is_err() {
+        if self.carry(&connection, way.reversed(), bytes).await.is_err() {
             return;
         }
-        self.arrived(&connection, Way::Back, service, outcome(&answer));
-        self.facts_in(connection.dialer, connection.listener.node, facts);
+        self.arrived(&connection, way.reversed(), service, outcome(&answer));
+        self.facts_in(caller, peer.node, facts);
         // The caller may have stopped waiting.
         drop(sender.send(answer));
     }
@@ -269,14 +364,12 @@ impl SimNetwork {
 }
 
 /// Runs the handler among its node's tasks; `None` if it ended without an answer.
-async fn handle(running: &Running, flight: Flight) -> Option<Answer> {
+async fn handle(running: &Running, caller: NodeId, flight: Flight) -> Option<Answer> {
     let Some(handler) = running.handler.clone() else {
         return Some(Err(HandlerError::Refused("the node does not serve yet".to_owned())));
     };
-    let context = RequestContext {
-        peer: flight.connection.dialer.node,
-        deadline: running.clock.monotonic() + flight.patience,
-    };
+    let context =
+        RequestContext { peer: caller, deadline: running.clock.monotonic() + flight.patience };
     let (sender, answer) = oneshot::channel();
     let serve = async move {
         let answer = handler.call(context, flight.service, flight.request).await;
