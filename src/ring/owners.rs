@@ -118,13 +118,9 @@ impl<'a> Owners<'a> {
         let choice = met(&short)
             .or_else(|| met(&room))
             .or_else(|| self.emptiest(|rank| room(rank) && admitted(rank)));
-        if let Some(rank) = choice {
-            self.assign(partition, slot, rank);
-        } else if let Some(rank) = repair::make_room(self, partition, slot) {
-            self.assign(partition, slot, rank);
-        } else if let Some(rank) = self.emptiest(|rank| self.admits(partition, slot, *rank)) {
-            // Fair shares are a feasible flow, so room can always be made; were it not so, a
-            // node beyond its share is better than a copy too few.
+        // Where nobody admitted has room, somebody takes more than it should until `level`: fair
+        // shares are a feasible flow, so there is a chain of moves that relieves it.
+        if let Some(rank) = choice.or_else(|| self.emptiest(admitted)) {
             self.assign(partition, slot, rank);
         }
     }

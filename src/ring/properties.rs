@@ -1,6 +1,6 @@
 //! What must hold of placement, checked over random clusters.
 
-use proptest::prelude::{Strategy, any, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use proptest::sample::Index;
 
 use super::roster::Roster;
@@ -93,6 +93,8 @@ fn assert_balanced(layout: &Layout) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn lists_are_distinct_spread_and_without_gateways(
         members in clusters(),

@@ -28,36 +28,62 @@ enum Reached {
     By(Move),
 }
 
-/// Makes room in a node that may take `slot` of `partition`, and names it.
-pub(super) fn make_room(owners: &mut Owners<'_>, partition: u32, slot: usize) -> Option<Rank> {
-    let takers: Vec<Rank> =
-        owners.roster.ranks().filter(|rank| owners.admits(partition, slot, *rank)).collect();
-    let chain = search(owners, &takers, &|owners, rank| has_room(owners, rank))?;
-    let first = chain.first()?.from;
-    (apply(owners, &chain) && owners.admits(partition, slot, first)).then_some(first)
-}
+/// How often all nodes are gone through: a chain may take a node that was done out of its band.
+const ROUNDS_MAX: usize = 3;
 
 /// Brings every node within its band as far as any chain can.
 pub(super) fn level(owners: &mut Owners<'_>) {
-    for rank in owners.roster.ranks() {
-        while owners.load(rank) > owners.shares.most(rank) {
-            let chain = search(owners, &[rank], &|owners, rank| has_room(owners, rank));
-            if !chain.is_some_and(|chain| apply(owners, &chain)) {
-                break;
-            }
+    for _ in 0..ROUNDS_MAX {
+        for rank in owners.roster.ranks() {
+            shed(owners, rank);
+            gather(owners, rank);
+        }
+        if owners.roster.ranks().all(|rank| in_band(owners, rank)) {
+            return;
         }
     }
-    for rank in owners.roster.ranks() {
-        while owners.load(rank) < owners.shares.least(rank) {
-            let can_give = |giver: &Rank| owners.load(*giver) > owners.shares.least(*giver);
-            let givers: Vec<Rank> =
-                owners.roster.ranks().filter(|giver| *giver != rank && can_give(giver)).collect();
-            let chain = search(owners, &givers, &|_, reached| reached == rank);
-            if !chain.is_some_and(|chain| apply(owners, &chain)) {
-                break;
-            }
+}
+
+/// Chains away what a node holds above its most.
+fn shed(owners: &mut Owners<'_>, rank: Rank) {
+    while owners.load(rank) > owners.shares.most(rank) {
+        let chain = search(owners, &[rank], &|owners, rank| has_room(owners, rank));
+        let more = |owners: &Owners<'_>, chain: &[Move]| {
+            let end = chain.last().is_some_and(|step| has_room(owners, step.to));
+            end && owners.load(rank) > owners.shares.most(rank)
+        };
+        if !chain.is_some_and(|chain| repeat(owners, chain, &more)) {
+            break;
         }
     }
+}
+
+/// Chains in what a node lacks to its least.
+fn gather(owners: &mut Owners<'_>, rank: Rank) {
+    while owners.load(rank) < owners.shares.least(rank) {
+        let givers: Vec<Rank> = owners
+            .roster
+            .ranks()
+            .filter(|giver| *giver != rank && can_give(owners, *giver))
+            .collect();
+        let chain = search(owners, &givers, &|_, reached| reached == rank);
+        let more = |owners: &Owners<'_>, chain: &[Move]| {
+            let start = chain.first().is_some_and(|step| can_give(owners, step.from));
+            start && owners.load(rank) < owners.shares.least(rank)
+        };
+        if !chain.is_some_and(|chain| repeat(owners, chain, &more)) {
+            break;
+        }
+    }
+}
+
+fn in_band(owners: &Owners<'_>, rank: Rank) -> bool {
+    let load = owners.load(rank);
+    load >= owners.shares.least(rank) && load <= owners.shares.most(rank)
+}
+
+fn can_give(owners: &Owners<'_>, rank: Rank) -> bool {
+    owners.load(rank) > owners.shares.least(rank)
 }
 
 fn has_room(owners: &Owners<'_>, rank: Rank) -> bool {
@@ -121,6 +147,40 @@ fn chain_to(reached: &[Reached], end: Rank) -> Vec<Move> {
     }
     chain.reverse();
     chain
+}
+
+/// Applies a chain, then the same chain of nodes through other partitions, for as long as there
+/// is `more` to do: one search serves many moves. False if not even the first chain fits.
+fn repeat(
+    owners: &mut Owners<'_>,
+    mut chain: Vec<Move>,
+    more: &dyn Fn(&Owners<'_>, &[Move]) -> bool,
+) -> bool {
+    if !apply(owners, &chain) {
+        return false;
+    }
+    for step in &mut chain {
+        step.partition = 0;
+    }
+    while more(owners, &chain) {
+        let found = chain.iter_mut().all(|step| advance(owners, step));
+        if !found || !apply(owners, &chain) {
+            break;
+        }
+    }
+    true
+}
+
+/// Finds the next partition, from the step's own on, in which the step fits.
+fn advance(owners: &Owners<'_>, step: &mut Move) -> bool {
+    for partition in step.partition..owners.table.partitions() {
+        let held = owners.table.row(partition).iter().position(|rank| *rank == step.from);
+        if let Some(slot) = held.filter(|slot| owners.admits(partition, *slot, step.to)) {
+            (step.partition, step.slot) = (partition, slot);
+            return true;
+        }
+    }
+    false
 }
 
 /// Applies a chain from its far end; false if a move no longer fits (what was moved stays).

@@ -49,7 +49,8 @@ pub struct NodeReport {
 pub struct CopiesReport {
     /// The number of copies; fewer than asked for if there are fewer storage nodes.
     pub n: usize,
-    /// The fullest node's partitions against its fair share: 1.0 is perfect.
+    /// The fullest node's partitions against its fair share: 1.0 is perfect. A share below one
+    /// partition counts as one.
     pub balance: f64,
     /// In how many zones the copies of the worst partition lie.
     pub zone_spread: usize,
@@ -91,7 +92,7 @@ impl Layout {
         let shares = Shares::new(&roster, self.partitions().get(), n);
         let (loads, scatter) = (self.loads(n), self.scatter(n));
         let held = |rank| loads[usize::from(roster.member_index(rank))];
-        let fullness = |rank| held(rank) as f64 / shares.fair(rank);
+        let fullness = |rank| held(rank) as f64 / shares.fair(rank).max(1.0);
         let fits = |rank| {
             let held = held(rank).max(1) as f64;
             f64::from(roster.capacity(rank)) * f64::from(self.partitions().get()) / held
