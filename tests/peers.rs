@@ -656,6 +656,32 @@ fn measure_calls_and_bulk() {
     measure_bulk(&first, &second);
 }
 
+#[test]
+#[ignore = "a measurement"]
+fn measure_how_soon_nodes_meet_and_a_death_is_noticed() {
+    for _ in 0..5 {
+        let mut nodes: Vec<_> = (1..=3).map(|number| TestNode::start(number, SECRET, 0)).collect();
+        let seeds: Vec<_> = nodes.iter().map(|node| node.address).collect();
+        let clock = Arc::clone(&nodes[0].clock);
+        let began = clock.monotonic();
+        for node in &mut nodes {
+            node.join(1, seeds.clone());
+        }
+        let limit = Duration::from_secs(10);
+        let up = |peers: &BTreeMap<_, _>| {
+            peers.values().filter(|liveness| **liveness == Liveness::Up).count() == 3
+        };
+        assert!(nodes.iter().all(|node| node.sees(limit, up)));
+        let met = clock.monotonic().since(began);
+        // The detector has its samples by then.
+        nodes[0].run(clock.sleep(Duration::from_secs(2)));
+        drop(nodes.pop().map(TestNode::kill));
+        let died = clock.monotonic();
+        assert!(nodes.iter().all(|node| node.sees(limit, |peers| !up(peers))));
+        println!("met after {met:?}, death noticed after {:?}", clock.monotonic().since(died));
+    }
+}
+
 fn measure_bulk(first: &TestNode, second: &TestNode) {
     let pieces = 1_024;
     let piece = pattern(1 << 20, 1);
