@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use quorate::env::{Clock, Monotonic, OsClock, OsEntropy, TokioTasks, deadline_in};
+use quorate::env::{Clock, Monotonic, OsClock, OsEntropy, Tasks, TokioTasks, deadline_in};
 use quorate::membership::{ChitchatGossip, Gossip, GossipConfig, Liveness};
 use quorate::net::{
     BulkStream, ClusterSecret, Handler, HandlerError, LinkFacts, Message, PeerError, PeerIdentity,
@@ -582,6 +582,32 @@ fn three_nodes_meet_and_notice_a_death_a_return_and_a_fact() {
     assert_eq!(boots.collect::<Vec<_>>(), [1, 1, 2]);
 }
 
+#[test]
+fn a_node_that_pauses_for_a_second_is_not_taken_for_dead() {
+    let mut nodes: Vec<_> = (1..=2).map(|number| TestNode::start(number, SECRET, 0)).collect();
+    let seeds: Vec<_> = nodes.iter().map(|node| node.address).collect();
+    for node in &mut nodes {
+        node.join(1, seeds.clone());
+    }
+    let up = |peers: &BTreeMap<_, _>| peers.values().filter(|it| **it == Liveness::Up).count() == 2;
+    assert!(nodes.iter().all(|node| node.sees(Duration::from_secs(3), up)));
+
+    // Its one worker thread stands still, and with it all that the node does.
+    let tasks = nodes[1].run(async { TokioTasks::current() });
+    let (started, pausing) = std::sync::mpsc::channel();
+    let pause = async move {
+        started.send(()).unwrap();
+        // A channel that nobody sends on is a thread's sleep.
+        let (_sender, never) = std::sync::mpsc::channel::<()>();
+        never.recv_timeout(Duration::from_secs(1)).unwrap_err();
+    };
+    tasks.spawn("pause", Box::pin(pause)).detach();
+    pausing.recv().unwrap();
+
+    let down = |peers: &BTreeMap<_, _>| peers.values().any(|it| *it == Liveness::Down);
+    assert!(!nodes[0].sees(Duration::from_millis(2_500), down), "the pause was taken for death");
+}
+
 /// User and system time of this process.
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
@@ -630,6 +656,32 @@ fn measure_calls_and_bulk() {
     measure_bulk(&first, &second);
 }
 
+#[test]
+#[ignore = "a measurement"]
+fn measure_how_soon_nodes_meet_and_a_death_is_noticed() {
+    for _ in 0..5 {
+        let mut nodes: Vec<_> = (1..=3).map(|number| TestNode::start(number, SECRET, 0)).collect();
+        let seeds: Vec<_> = nodes.iter().map(|node| node.address).collect();
+        let clock = Arc::clone(&nodes[0].clock);
+        let began = clock.monotonic();
+        for node in &mut nodes {
+            node.join(1, seeds.clone());
+        }
+        let limit = Duration::from_secs(10);
+        let up = |peers: &BTreeMap<_, _>| {
+            peers.values().filter(|liveness| **liveness == Liveness::Up).count() == 3
+        };
+        assert!(nodes.iter().all(|node| node.sees(limit, up)));
+        let met = clock.monotonic().since(began);
+        // The detector has its samples by then.
+        nodes[0].run(clock.sleep(Duration::from_secs(2)));
+        drop(nodes.pop().map(TestNode::kill));
+        let died = clock.monotonic();
+        assert!(nodes.iter().all(|node| node.sees(limit, |peers| !up(peers))));
+        println!("met after {met:?}, death noticed after {:?}", clock.monotonic().since(died));
+    }
+}
+
 fn measure_bulk(first: &TestNode, second: &TestNode) {
     let pieces = 1_024;
     let piece = pattern(1 << 20, 1);
@@ -649,5 +701,8 @@ fn measure_bulk(first: &TestNode, second: &TestNode) {
     let wall = first.clock.monotonic().since(wall).as_secs_f64();
     let processor = (processor_time() - processor).as_secs_f64();
     let gib = 2.0 * pieces as f64 / 1024.0;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+    println!("both ends: {peak}");
     println!("bulk: {:.2} GiB/s, {:.2} s processor per GiB", gib / wall, processor / gib);
 }

@@ -198,8 +198,11 @@ impl Shared {
         if *self.peers.lock() == peers {
             return;
         }
-        for peer in peers.iter().filter(|peer| peer.node != self.config.node) {
-            self.transport.learn(peer.node, peer.peer_address);
+        // The dead come first: where a new node took over an address, it is the one there.
+        for liveness in [Liveness::Down, Liveness::Up] {
+            for peer in peers.iter().filter(|peer| peer.liveness == liveness) {
+                self.transport.learn(peer.node, peer.peer_address);
+            }
         }
         let before = std::mem::replace(&mut *self.peers.lock(), peers.clone());
         log_changes(&before, &peers);

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::figures;
 use super::frame::Header;
 use super::link::Link;
-use super::serve::{context_of, reason_of};
+use super::serve::{SMALL_BYTES_MAX, context_of, reason_of};
 use super::stream::{Inlet, InletError, Outlet, code};
 use super::transport::{BulkReceiver, BulkSender, BulkStream, HandlerError, PeerError};
 
@@ -49,6 +49,10 @@ pub(super) async fn serve_bulk(
     outlet: Outlet,
     mut inlet: Inlet,
 ) -> Result<(), InletError> {
+    if header.payload_length() > SMALL_BYTES_MAX {
+        link.violated(&"the header of a transfer is too long");
+        return Ok(());
+    }
     let Ok(permit) = Arc::clone(&link.peer.bulk).try_acquire_owned() else {
         figures::refused("busy");
         inlet.stop(code::REFUSED);

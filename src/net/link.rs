@@ -173,17 +173,10 @@ impl Link {
         self.hub.facts.incoming(self.node(), header.layout_version, header.hybrid_time);
     }
 
-    /// Whether anyone waits for answer `id`.
-    pub(super) fn awaits(&self, id: u64) -> bool {
-        self.waiting.lock().as_ref().is_some_and(|waiting| waiting.contains_key(&id))
-    }
-
-    /// Gives an answer to whoever waits for it; its caller may have gone.
-    pub(super) fn complete(&self, id: u64, answer: Answer) {
-        let waiter = self.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&id));
-        if let Some(waiter) = waiter {
-            drop(waiter.send(answer));
-        }
+    /// Takes the caller that waits for answer `id` off the list, if it still waits. If it is
+    /// then dropped unanswered, its caller hears that the answer was lost.
+    pub(super) fn claim(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
+        self.waiting.lock().as_mut()?.remove(&id)
     }
 
     /// Tells every caller that waits that no answer will come.
@@ -324,7 +317,9 @@ async fn read_answer(link: &Link, inlet: &mut Inlet) -> Result<bool, InletError>
     };
     link.note(&header);
     let message = inlet.message(&header).await?;
-    link.complete(header.id, (header.kind, message));
+    if let Some(waiter) = link.claim(header.id) {
+        drop(waiter.send((header.kind, message)));
+    }
     Ok(true)
 }
 

@@ -46,6 +46,9 @@ mod peer;
 mod quic;
 mod serve;
 
+#[cfg(test)]
+mod hostile_test;
+
 pub use bulk::PIECE_BYTES_MAX;
 pub use endpoint::QuicLimits;
 pub use error::NetError;

@@ -19,7 +19,7 @@ use super::hub::{Complaints, Directory, GossipPacket, Hub};
 use super::identity::PeerIdentity;
 use super::link::{LANE_BYTES_MAX, Link, frame_of};
 use super::peer::Target;
-use super::serve::{GOSSIP_BYTES_MAX, write_whole};
+use super::serve::{GOSSIP_BYTES_MAX, SMALL_BYTES_MAX, write_whole};
 use super::stream::{Outlet, code, over_bound, pack};
 use super::transport::{BulkStream, Handler, LinkFacts, Message, PeerError, ServiceId, Transport};
 use crate::env::{Clock, Entropy, Monotonic, TaskHandle, Tasks, timeout_at};
@@ -45,7 +45,7 @@ pub struct QuicConfig {
 
 /// [`Transport`] over QUIC. Dropping it closes its connections.
 pub struct QuicTransport {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     gossip: Mutex<Option<mpsc::Receiver<GossipPacket>>>,
     accepting: Mutex<Option<TaskHandle>>,
 }
@@ -197,8 +197,9 @@ impl Transport for QuicTransport {
         deadline: Monotonic,
     ) -> Result<BulkStream, PeerError> {
         let message = Message { body: header, attachment: Bytes::new() };
-        if let Some(length) = over_bound(&message) {
-            let reason = format!("a header of {length} bytes is over {FRAME_BYTES_MAX}");
+        let length = message.body.len();
+        if length > SMALL_BYTES_MAX {
+            let reason = format!("a header of {length} bytes is over {SMALL_BYTES_MAX}");
             return Err(PeerError::Unreachable { peer, reason });
         }
         let link = self.link(peer, Class::Bulk, deadline).await?;
@@ -218,6 +219,9 @@ impl Transport for QuicTransport {
         address: SocketAddr,
         deadline: Monotonic,
     ) -> Result<NodeId, PeerError> {
+        if let Some(link) = self.hub.live_at(address) {
+            return Ok(link.node());
+        }
         let dialing = self.hub.dial(Target::Anyone(address), Class::Control);
         match timeout_at(&*self.hub.clock, deadline, dialing).await {
             Some(Ok(link)) => Ok(link.node()),

@@ -15,8 +15,8 @@ use super::transport::{HandlerError, Message, RequestContext};
 
 /// Answers that wait for a lane's writer; handlers beyond wait, holding their permits.
 const ANSWER_QUEUE: usize = 128;
-/// Requests above this are counted against the peer's memory.
-const LARGE_BYTES: usize = 64 << 10;
+/// Requests above this come alone and are counted against the peer's memory.
+pub(super) const SMALL_BYTES_MAX: usize = 64 << 10;
 /// The longest gossip message.
 pub(super) const GOSSIP_BYTES_MAX: usize = 64 << 10;
 /// A reason that is longer is cut.
@@ -78,12 +78,12 @@ async fn read_uni(link: &Link, inlet: &mut Inlet) -> Result<(), InletError> {
             let message = inlet.message(&header).await?;
             receive_gossip(link, message.body);
         }
-        // An answer that nobody waits for any more is not worth its memory.
-        Kind::Answer if link.awaits(header.id) => {
-            let message = inlet.message(&header).await?;
-            link.complete(header.id, (header.kind, message));
+        Kind::Answer => {
+            // An answer that nobody waits for any more is not worth its memory.
+            if let Some(waiter) = link.claim(header.id) {
+                drop(waiter.send((header.kind, inlet.message(&header).await?)));
+            }
         }
-        Kind::Answer => {}
         _ => link.violated(&"a one-way stream begins with the wrong kind of frame"),
     }
     Ok(())
@@ -129,11 +129,10 @@ async fn serve_lane(
     let writer = async move { write_frames(None, &mut queue, outlet).await };
     link.hub.tasks.spawn("peer lane writer", Box::pin(writer)).detach();
     loop {
-        if header.kind != Kind::Request {
-            link.violated(&"a lane carries something else than requests");
+        if header.kind != Kind::Request || header.payload_length() > SMALL_BYTES_MAX {
+            link.violated(&"a lane carries something else than small requests");
             return Ok(());
         }
-        // Sums of what several lanes assemble are bounded: a lane holds one frame at a time.
         let request = inlet.message(&header).await?;
         let responder = Responder::Lane(answers.clone());
         respond(link, header, request, responder, None).await;
@@ -153,7 +152,7 @@ async fn serve_solo(
 ) -> Result<(), InletError> {
     let mut room = None;
     let length = header.payload_length();
-    if length > LARGE_BYTES {
+    if length > SMALL_BYTES_MAX {
         let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
         match Arc::clone(&link.peer.request_kib).try_acquire_many_owned(kib) {
             Ok(permit) => room = Some(permit),
