@@ -11,9 +11,11 @@
 //!    `quorate::net::PeerError` documents, no more.
 
 pub mod clock;
+pub mod disk;
 pub mod entropy;
 pub mod faults;
 pub mod gossip;
+pub mod meta;
 pub mod network;
 pub mod scenario;
 pub mod tasks;

@@ -11,7 +11,7 @@ use crate::replication::{RowKey, ScanEntry, ScanQuery, TableId, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::BodySource;
-use super::composite::{combined_checksum, multipart_etag};
+use super::composite::{CompositeError, PartSum, combined_checksum, multipart_etag};
 use super::error::CatalogError;
 use super::keys::{after_part, part_number, part_row, parts_prefix, upload_row};
 use super::records::{
@@ -267,15 +267,21 @@ impl Catalog {
         }
         let stored = self.scan_parts(bucket, key, upload, 0, usize::from(u16::MAX)).await?;
         let chosen = choose_parts(stored, &named)?;
-        let etags: Vec<&str> = chosen.iter().map(|part| part.summary.etag.as_str()).collect();
-        let etag = multipart_etag(&etags)
+        let etag = multipart_etag(chosen.iter().map(|part| part.summary.etag.as_str()))
             .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
         let mut parts: Vec<PartFacts> = chosen.iter().map(|part| facts_of(&part.summary)).collect();
         let mut checksums = Vec::new();
         if let Some((algorithm, kind)) = object.checksum {
-            let combined = combined_checksum(algorithm, kind, &parts);
-            checksums.extend(combined.map_err(|error| CatalogError::InvalidPart {
-                part: error.part,
+            let sums: Vec<PartSum<'_>> = parts
+                .iter()
+                .map(|part| PartSum { size: part.size, checksums: &part.checksums })
+                .collect();
+            checksums.push(combined_checksum(algorithm, kind, &sums).map_err(|error| {
+                let part = match error {
+                    CompositeError::NoChecksum { index, .. } => chosen.get(index),
+                    _ => None,
+                };
+                CatalogError::InvalidPart { part: part.map_or(0, |part| part.summary.number) }
             })?);
         }
         if let Some(demanded) = demanded

@@ -178,9 +178,6 @@ async fn listen(config: &Config, node: &Arc<Node>) -> anyhow::Result<Vec<Server>
         S3Config {
             region: config.s3.region.clone(),
             root_domains: config.s3.root_domains.clone(),
-            default_level: config.s3.default_level,
-            requests_max: usize::try_from(config.limits.requests).unwrap_or(usize::MAX),
-            body_stall_max: config.limits.request_deadline,
             clock: Arc::clone(&seams.clock),
             entropy: Arc::clone(&seams.entropy),
         },
