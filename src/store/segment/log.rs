@@ -45,7 +45,7 @@ struct Inner {
 struct Shared {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
-    wake: Notify,
+    wake: Arc<Notify>,
     writer: Mutex<Writer>,
     figures: Mutex<SegmentFigures>,
 }
@@ -79,11 +79,11 @@ impl SegmentLog {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::default()),
             room: Arc::new(Semaphore::new(usize::try_from(room_max).unwrap_or(1))),
-            wake: Notify::new(),
+            wake: Arc::default(),
             figures: Mutex::new(writer.figures()),
             writer: Mutex::new(writer),
         });
-        let task = driver::start("segment writer", Arc::clone(&shared), Arc::clone(&tasks));
+        let task = driver::start("segment writer", &shared, Arc::clone(&tasks));
         let reader = Arc::new(Reader::new(options.disk, meta, files));
         let inner = Inner { shared, reader, tasks, room_max, _task: task };
         Ok((Self { inner: Arc::new(inner) }, recovered.report))
@@ -282,8 +282,8 @@ impl Shared {
 }
 
 impl Burst for Shared {
-    fn wake(&self) -> &Notify {
-        &self.wake
+    fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
     }
 
     fn run(&self) {
