@@ -197,30 +197,39 @@ async fn what_was_acknowledged_survives_a_power_cut_at_every_step() {
     assert_eq!(points, BTreeSet::from(all), "each kind of step was interrupted");
 }
 
+/// Cuts the scenario at `steps` and its recovery at every step; returns where recovery was cut.
+async fn recover_with_cuts(
+    steps: u64,
+    seed: u64,
+) -> (Option<&'static str>, BTreeSet<&'static str>) {
+    let mut points = BTreeSet::new();
+    for recovery_steps in 0.. {
+        let (disk, meta, outcomes, at) = run_until(steps).await;
+        let power = Power::cut_after(recovery_steps);
+        let (disk, meta) = crash(&disk, &meta, seed, &power);
+        let went_through = open(&disk, &meta).await.is_ok();
+        points.extend(power.cut_at());
+
+        let (disk, meta) = crash(&disk, &meta, seed + 1, &Power::steady());
+        let (log, report) = open(&disk, &meta).await.unwrap();
+
+        // Damage may have been reported by the recovery that was cut.
+        let damaged = RecoveryReport { damage_count: 1, ..report };
+        let context = format!("cut at {steps} ({at:?}), then at {recovery_steps}, seed {seed}");
+        verify(&log, &damaged, &outcomes, &context).await;
+        if went_through {
+            return (at, points);
+        }
+    }
+    (None, points)
+}
+
 #[tokio::test]
 async fn a_recovery_that_is_cut_at_any_step_can_be_repeated() {
     let mut points = BTreeSet::new();
-    for steps in 0.. {
-        let mut cut = None;
-        for seed in 0..SEEDS {
-            for recovery_steps in 0.. {
-                let (disk, meta, outcomes, at) = run_until(steps).await;
-                let power = Power::cut_after(recovery_steps);
-                let (disk, meta) = crash(&disk, &meta, seed, &power);
-                let opened = open(&disk, &meta).await;
-                points.extend(power.cut_at());
-                let (disk, meta) = crash(&disk, &meta, seed + 1, &Power::steady());
-                let (log, report) = open(&disk, &meta).await.unwrap();
-                let context = format!("cut at {steps} ({at:?}), {recovery_steps}, seed {seed}");
-                // Damage may have been reported by the recovery that was cut.
-                let damaged = RecoveryReport { damage_count: 1, ..report };
-                verify(&log, &damaged, &outcomes, &context).await;
-                cut = at;
-                if opened.is_ok() {
-                    break;
-                }
-            }
-        }
+    for (steps, seed) in (0..).flat_map(|steps| (0..SEEDS).map(move |seed| (steps, seed))) {
+        let (cut, recovery_points) = recover_with_cuts(steps, seed).await;
+        points.extend(recovery_points);
         if cut.is_none() {
             break;
         }
@@ -402,6 +411,38 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
         open(&disk.crash(3, Power::steady()), &MemMeta::new(Power::steady())).await.unwrap();
     assert_eq!(report.damage_count, 0);
     verify(&log, &report, &outcomes, "room again, and a crash").await;
+}
+
+#[tokio::test]
+async fn a_seal_in_the_next_segment_fails_with_the_chunks_that_found_no_room() {
+    for length in (1500..3500).step_by(10) {
+        let (disk, meta) = two_extents().await;
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        disk.set_capacity(u64::try_from(disk.bytes(SEGMENT).len() + 300).unwrap());
+        let bytes = Bytes::from(vec![1; length]);
+
+        let put = log.put_whole(extent(5), 0, vec![(Crc32c::of(&bytes), bytes)], record(5)).await;
+
+        assert!(matches!(put, Err(StoreError::Full { .. })), "{length}: {put:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_extent_stays_forgotten_after_a_crash() {
+    for seed in 0..SEEDS {
+        let (disk, meta) = two_extents().await;
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        let rows = Rows::start(Arc::new(meta.clone()), tasks(), CommitLimits::default());
+        let mut batch = Batch::new();
+        log.forget(extent(1), 0, &mut batch);
+        rows.commit(batch).await.unwrap();
+
+        let (disk, meta) = crash(&disk, &meta, seed, &Power::steady());
+        let (log, _) = open(&disk, &meta).await.unwrap();
+
+        assert_eq!(log.find(extent(1), 0).unwrap(), None);
+        assert_eq!(log.read(extent(2), 0, 0).await.unwrap(), Some(chunk(2, 0)));
+    }
 }
 
 #[tokio::test]

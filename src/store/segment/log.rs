@@ -20,7 +20,7 @@ use crate::store::disk::Disk;
 use crate::store::driver::{self, Burst};
 use crate::store::error::StoreError;
 use crate::store::figures::SEGMENT_LATENCY;
-use crate::store::meta::MetaStore;
+use crate::store::meta::{Batch, MetaStore};
 use crate::types::ExtentId;
 
 /// The longest record of an extent.
@@ -158,6 +158,14 @@ impl SegmentLog {
         let key = FragmentKey { extent, fragment };
         // A log that has stopped has forgotten it already.
         drop(self.inner.shared.send(key, Action::Abandon, None));
+    }
+
+    /// Adds to `batch` what forgets a sealed extent here: once it is committed, its bytes are
+    /// dead. The row in `Family::Extents` is the caller's to change in the same batch.
+    pub fn forget(&self, extent: ExtentId, fragment: u8, batch: &mut Batch) {
+        // Replay begins behind the seals whose rows were durable before this batch, so it does
+        // not bring the extent back.
+        self.inner.reader.forget(FragmentKey { extent, fragment }, batch);
     }
 
     /// What is durable of an extent.
