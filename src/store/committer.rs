@@ -136,7 +136,7 @@ pub(super) struct Committer {
     stripes: Vec<Mutex<()>>,
     state: Mutex<State>,
     room: Arc<Semaphore>,
-    wake: Notify,
+    wake: Arc<Notify>,
 }
 
 impl Committer {
@@ -147,7 +147,7 @@ impl Committer {
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             state: Mutex::new(State::default()),
             room: Arc::new(Semaphore::new(limits.queue_count_max.max(1))),
-            wake: Notify::new(),
+            wake: Arc::default(),
         }
     }
 
@@ -282,8 +282,8 @@ impl Committer {
 }
 
 impl Burst for Committer {
-    fn wake(&self) -> &Notify {
-        &self.wake
+    fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
     }
 
     fn run(&self) {

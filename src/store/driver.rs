@@ -9,7 +9,7 @@ use crate::env::{TaskHandle, Tasks, blocking};
 /// A writer that drains its own queue.
 pub(super) trait Burst: Send + Sync + 'static {
     /// Notified when the queue is no longer empty.
-    fn wake(&self) -> &Notify;
+    fn wake(&self) -> Arc<Notify>;
 
     /// Works until the queue is empty. May block on a disk.
     fn run(&self);
@@ -18,23 +18,29 @@ pub(super) trait Burst: Send + Sync + 'static {
     fn refuse(&self);
 }
 
-/// Starts the task; it ends when the handle is dropped.
+/// Starts the task; it ends when the handle is dropped. It keeps the writer, and with it the
+/// locks of the folders, only while a burst is under way.
 pub(super) fn start<B: Burst>(
     name: &'static str,
-    writer: Arc<B>,
+    writer: &Arc<B>,
     tasks: Arc<dyn Tasks>,
 ) -> TaskHandle {
     let runner = Arc::clone(&tasks);
+    let wake = writer.wake();
+    let writer = Arc::downgrade(writer);
     tasks.spawn(
         name,
         Box::pin(async move {
             loop {
-                writer.wake().notified().await;
-                let burst = Arc::clone(&writer);
-                if blocking(&runner, move || burst.run()).await.is_none() {
-                    writer.refuse();
-                    return;
+                wake.notified().await;
+                let Some(burst) = writer.upgrade() else { return };
+                if blocking(&runner, move || burst.run()).await.is_some() {
+                    continue;
                 }
+                if let Some(writer) = writer.upgrade() {
+                    writer.refuse();
+                }
+                return;
             }
         }),
     )

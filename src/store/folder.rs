@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Access, FlockOperation};
 
@@ -13,6 +14,9 @@ use super::error::StoreError;
 
 /// Linux refuses longer lists of buffers in one call (`IOV_MAX`).
 const BUFFERS_PER_CALL: usize = 1024;
+/// How often a lock that another process holds is tried again, and after which pause.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A directory. Its lock is held until the last handle is dropped.
 pub struct FolderDisk {
@@ -31,8 +35,7 @@ impl FolderDisk {
         rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| StoreError::io("write into the data folder", path, &error.into()))?;
         let folder = File::open(path).map_err(|error| StoreError::io("open", path, &error))?;
-        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| lock_error(path, error))?;
+        with_patience(|| lock(&folder, path))?;
         Ok(Self { path: path.to_owned(), folder })
     }
 
@@ -172,6 +175,25 @@ impl DiskFile for FolderFile {
 
 fn stopped(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Stopped { path: path.to_owned(), reason: error.to_string() }
+}
+
+fn lock(folder: &File, path: &Path) -> Result<(), StoreError> {
+    rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|error| lock_error(path, error))
+}
+
+/// Tries to take a lock a few times: a process that was told to stop needs a moment to let go.
+#[expect(clippy::disallowed_methods, reason = "a real seam, and the node has not started yet")]
+pub(super) fn with_patience<T>(
+    mut attempt: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match attempt() {
+            Err(StoreError::Io { action: "lock", .. }) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 fn lock_error(path: &Path, error: rustix::io::Errno) -> StoreError {

@@ -16,6 +16,7 @@ use rocksdb::{
 };
 
 use super::error::StoreError;
+use super::folder::with_patience;
 use super::meta::{Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit};
 use crate::types::ByteCount;
 
@@ -65,11 +66,13 @@ impl RocksMeta {
         let cache = Cache::new_lru_cache(options.block_cache.as_usize());
         let buffers =
             WriteBufferManager::new_write_buffer_manager(options.write_buffers.as_usize(), false);
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(&cache, options))
-        });
-        let database = DB::open_cf_descriptors(&database_options(&buffers), path, families)
-            .map_err(|error| open_error(path, &error))?;
+        let database = with_patience(|| {
+            let families = Family::ALL.map(|family| {
+                ColumnFamilyDescriptor::new(family.name(), family_options(&cache, options))
+            });
+            DB::open_cf_descriptors(&database_options(&buffers), path, families)
+                .map_err(|error| open_error(path, &error))
+        })?;
         Ok(Self { database, path: path.to_owned(), cache, buffers, stopped: Mutex::new(None) })
     }
 

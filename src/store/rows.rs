@@ -36,7 +36,7 @@ impl Rows {
     #[must_use]
     pub fn start(meta: Arc<dyn MetaStore>, tasks: Arc<dyn Tasks>, limits: CommitLimits) -> Self {
         let committer = Arc::new(Committer::new(meta, limits));
-        let task = driver::start("row committer", Arc::clone(&committer), Arc::clone(&tasks));
+        let task = driver::start("row committer", &committer, Arc::clone(&tasks));
         Self { inner: Arc::new(Inner { committer, tasks, _task: task }) }
     }
 

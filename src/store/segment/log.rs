@@ -20,7 +20,7 @@ use crate::store::disk::Disk;
 use crate::store::driver::{self, Burst};
 use crate::store::error::StoreError;
 use crate::store::figures::SEGMENT_LATENCY;
-use crate::store::meta::MetaStore;
+use crate::store::meta::{Batch, MetaStore};
 use crate::types::ExtentId;
 
 /// The longest record of an extent.
@@ -45,7 +45,7 @@ struct Inner {
 struct Shared {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
-    wake: Notify,
+    wake: Arc<Notify>,
     writer: Mutex<Writer>,
     figures: Mutex<SegmentFigures>,
 }
@@ -79,11 +79,11 @@ impl SegmentLog {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::default()),
             room: Arc::new(Semaphore::new(usize::try_from(room_max).unwrap_or(1))),
-            wake: Notify::new(),
+            wake: Arc::default(),
             figures: Mutex::new(writer.figures()),
             writer: Mutex::new(writer),
         });
-        let task = driver::start("segment writer", Arc::clone(&shared), Arc::clone(&tasks));
+        let task = driver::start("segment writer", &shared, Arc::clone(&tasks));
         let reader = Arc::new(Reader::new(options.disk, meta, files));
         let inner = Inner { shared, reader, tasks, room_max, _task: task };
         Ok((Self { inner: Arc::new(inner) }, recovered.report))
@@ -158,6 +158,14 @@ impl SegmentLog {
         let key = FragmentKey { extent, fragment };
         // A log that has stopped has forgotten it already.
         drop(self.inner.shared.send(key, Action::Abandon, None));
+    }
+
+    /// Adds to `batch` what forgets a sealed extent here: once it is committed, its bytes are
+    /// dead. The row in `Family::Extents` is the caller's to change in the same batch.
+    pub fn forget(&self, extent: ExtentId, fragment: u8, batch: &mut Batch) {
+        // Replay begins behind the seals whose rows were durable before this batch, so it does
+        // not bring the extent back.
+        self.inner.reader.forget(FragmentKey { extent, fragment }, batch);
     }
 
     /// What is durable of an extent.
@@ -282,8 +290,8 @@ impl Shared {
 }
 
 impl Burst for Shared {
-    fn wake(&self) -> &Notify {
-        &self.wake
+    fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
     }
 
     fn run(&self) {

@@ -12,7 +12,7 @@ use super::{FragmentKey, SealedExtent, widened};
 use crate::codec::Crc32c;
 use crate::store::error::StoreError;
 use crate::store::figures::{BYTES_READ, DAMAGED_READS};
-use crate::store::meta::{Family, MetaStore};
+use crate::store::meta::{Batch, Family, MetaStore};
 use crate::types::DiskId;
 
 /// Bytes of records that one call for many chunks reads, unless one chunk alone has more.
@@ -34,6 +34,10 @@ impl Reader {
 
     pub(super) fn meta(&self) -> &dyn MetaStore {
         &*self.meta
+    }
+
+    pub(super) fn forget(&self, key: FragmentKey, batch: &mut Batch) {
+        batch.delete(Family::Chunks, chunks_key(key, self.disk));
     }
 
     pub(super) fn find(&self, key: FragmentKey) -> Result<Option<SealedExtent>, StoreError> {

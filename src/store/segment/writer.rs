@@ -143,7 +143,8 @@ impl Writer {
                 Action::Abandon => drop(self.open.remove(&key)),
             }
         }
-        self.flush(&mut group);
+        // A failure has been told to the extents that it hit; the others go on.
+        drop(self.flush(&mut group));
         // The next requests may queue up while this group is synced.
         group.room.clear();
         self.commit(group);
@@ -235,8 +236,8 @@ impl Writer {
     /// Finishes the segment and begins another. The old one is synced first, so that only the
     /// last segment can have a torn tail.
     fn roll(&mut self, group: &mut Group) -> Result<(), StoreError> {
-        self.flush(group);
-        self.stopped.clone().map_or(Ok(()), Err)?;
+        // The caller's extent may have chunks in this write, so its failure is the caller's too.
+        self.flush(group)?;
         if let Some(active) = &self.active {
             active.file.sync().map_err(|error| stop(&mut self.stopped, error))?;
         }
@@ -264,11 +265,14 @@ impl Writer {
     }
 
     /// Hands the collected records to the disk. If it has no room, nothing of them stays.
-    fn flush(&mut self, group: &mut Group) {
+    fn flush(&mut self, group: &mut Group) -> Result<(), StoreError> {
         let records = std::mem::take(&mut group.records);
         let length = std::mem::take(&mut group.length);
         let keys = std::mem::take(&mut group.keys);
-        let Some(active) = self.active.as_mut().filter(|_| !records.is_empty()) else { return };
+        self.stopped.clone().map_or(Ok(()), Err)?;
+        let Some(active) = self.active.as_mut().filter(|_| !records.is_empty()) else {
+            return Ok(());
+        };
         let buffers: Vec<&[u8]> =
             records.iter().flat_map(|(header, payload)| [header.as_slice(), payload]).collect();
         let written = active.file.write_at(active.end, &buffers);
@@ -277,7 +281,7 @@ impl Writer {
             self.bytes += length;
             group.seals_written = group.seals.len();
             BYTES_APPENDED.inc_by(length - HEADER_LENGTH * widened(records.len()));
-            return;
+            return Ok(());
         };
         // Whole records among the written bytes would be taken for acknowledged after a crash.
         let cut = active.file.truncate(active.end);
@@ -294,6 +298,7 @@ impl Writer {
         for seal in group.seals.drain(group.seals_written..) {
             drop(seal.reply.send(Err(error.clone())));
         }
+        Err(error)
     }
 
     /// Syncs what was written, derives the rows, answers.
