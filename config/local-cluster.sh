@@ -25,7 +25,9 @@ folder() { echo "$LOCAL/node-$1"; }
 known_nodes() {
     local path
     for path in "$LOCAL"/node-*/quorate.toml; do
-        [[ -e "$path" ]] && basename "$(dirname "$path")" | cut -d- -f2
+        if [[ -e "$path" ]]; then
+            basename "$(dirname "$path")" | cut -d- -f2
+        fi
     done | sort -n
 }
 
@@ -167,7 +169,9 @@ found_cluster() {
     QUORATE_ADMIN_TOKEN=$(<"$LOCAL/admin-token")
     export QUORATE_ADMIN_TOKEN
     # A start that was broken off may have got this far: status says so.
-    if "$BIN" status -o json 2>/dev/null | grep -q '"cluster_id": null'; then
+    local status
+    status=$("$BIN" status -o json 2>/dev/null || true) # 3 and 4 are warnings, not failures
+    if [[ "$status" == *'"cluster_id": null'* ]]; then
         "$BIN" cluster init --expect "$n" >/dev/null
     fi
     wait_healthy 1 ready
@@ -213,7 +217,9 @@ start() {
         [[ -s "$LOCAL/$name" ]] || (umask 077 && random_hex 32 >"$LOCAL/$name")
     done
     local up=0
-    for ((i = 1; i <= n; i++)); do running "$i" >/dev/null && up=$((up + 1)); done
+    for ((i = 1; i <= n; i++)); do
+        if running "$i" >/dev/null; then up=$((up + 1)); fi
+    done
     if ((up == n)) && [[ -s "$LOCAL/cluster.env" ]]; then
         say "the cluster of $n nodes is up already"
         explain
