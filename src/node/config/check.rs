@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+
 use crate::types::ByteCount;
 
 use super::load::ConfigError;
@@ -71,6 +73,9 @@ impl Config {
         check_secret(faults, "admin.token", self.admin.token.as_ref());
         if !named(&self.s3.region) {
             faults.add("s3.region", form);
+        }
+        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            faults.add("log.filter", error.to_string());
         }
         for domain in &self.s3.root_domains {
             let odd = domain.is_empty() || domain.contains([':', '/', '*', ' ']);
