@@ -13,6 +13,13 @@ use crate::types::{BucketId, ClusterId};
 pub struct InitRequest {
     /// How many nodes must be there, this one included.
     pub expect: u32,
+    /// How long to wait for them.
+    #[serde(default = "init_wait")]
+    pub wait_seconds: u32,
+}
+
+const fn init_wait() -> u32 {
+    60
 }
 
 /// The first layout was written.

@@ -18,8 +18,8 @@ pub(super) enum ClusterCommand {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         expect: u32,
         /// How long to wait for them, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-        wait: u64,
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u32,
     },
 }
 
@@ -29,15 +29,17 @@ pub(super) async fn run(
     command: ClusterCommand,
     output: Output,
 ) -> anyhow::Result<Report> {
-    let ClusterCommand::Init { expect, .. } = command;
-    let made: InitReport = admin.post("/v1/cluster/init", &InitRequest { expect }).await?;
+    let ClusterCommand::Init { expect, wait } = command;
+    let request = InitRequest { expect, wait_seconds: wait };
+    let made: InitReport = admin.post("/v1/cluster/init", &request).await?;
     Report::of(output, &made, initialized)
 }
 
 /// How long `command` may take.
 pub(super) fn patience(command: &ClusterCommand) -> Duration {
     let ClusterCommand::Init { wait, .. } = command;
-    Duration::from_secs(*wait)
+    // The nodes sync the layout after they have found each other.
+    Duration::from_secs(u64::from(*wait) + 30)
 }
 
 fn initialized(made: &InitReport) -> String {

@@ -91,8 +91,8 @@ async fn welcome(
     let url = format!("http://{}", config.admin.listen);
     let admin = AdminClient::new(&url, config.admin.token.clone())?;
     until_up(&admin, "/v1/status").await?;
-    let init: anyhow::Result<InitReport> =
-        admin.post("/v1/cluster/init", &InitRequest { expect: 1 }).await;
+    let request = InitRequest { expect: 1, wait_seconds: 10 };
+    let init: anyhow::Result<InitReport> = admin.post("/v1/cluster/init", &request).await;
     unless(init, ErrorKind::AlreadyInitialized)?;
     until_ready(&admin).await?;
     let request = CreateKeyRequest {

@@ -8,6 +8,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -56,6 +57,20 @@ async fn a_request_is_answered() {
 
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_on_the_same_port() {
+    let server = serve(Limits::default()).await;
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http::<Body>();
+
+    let request = Request::post(format!("http://{}/", server.address()));
+    let answer = client.request(request.body(Body::from("hello")).unwrap()).await.unwrap();
+
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
 }
 
 #[tokio::test]

@@ -36,6 +36,8 @@ pub(super) enum Trust {
     File(PathBuf),
     /// All: for self-signed servers on one's own machine.
     Anyone,
+    /// None: for plain HTTP, on machines that may have no certificates.
+    Nobody,
 }
 
 /// Why a request did not succeed.
@@ -83,7 +85,7 @@ impl S3Client {
         let encrypted = endpoints.iter().any(|endpoint| endpoint.base.starts_with("https"));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(None)
-            .build(super::trust::connector(trust, encrypted)?);
+            .build(super::trust::connector(if encrypted { trust } else { &Trust::Nobody })?);
         let bucket = bucket.to_owned();
         Ok(Self { endpoints, turn: AtomicUsize::new(0), bucket, signer, client, clock })
     }

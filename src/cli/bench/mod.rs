@@ -15,6 +15,9 @@ mod stats;
 mod trust;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

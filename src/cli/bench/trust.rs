@@ -14,22 +14,18 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::client::Trust;
 
-/// A connector for http and https. The system's certificates are looked for only if something
-/// is `encrypted`.
-pub(super) fn connector(
-    trust: &Trust,
-    encrypted: bool,
-) -> anyhow::Result<HttpsConnector<HttpConnector>> {
+/// A connector for http and https.
+pub(super) fn connector(trust: &Trust) -> anyhow::Result<HttpsConnector<HttpConnector>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut plain = HttpConnector::new();
     plain.set_nodelay(true);
     plain.enforce_http(false);
     let builder = HttpsConnectorBuilder::new();
     let builder = match trust {
-        Trust::System if encrypted => builder
+        Trust::System => builder
             .with_provider_and_native_roots(Arc::unwrap_or_clone(provider))
             .context("the system's certificates cannot be read; use --ca-file or --insecure")?,
-        Trust::System => builder.with_tls_config(trusting(provider, RootCertStore::empty())?),
+        Trust::Nobody => builder.with_tls_config(trusting(provider, RootCertStore::empty())?),
         Trust::File(file) => builder.with_tls_config(trusting(provider, roots(file)?)?),
         Trust::Anyone => {
             let anyone = Arc::new(Anyone(Arc::clone(&provider)));

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+
 use crate::types::ByteCount;
 
 use super::load::ConfigError;
@@ -32,10 +34,8 @@ impl fmt::Display for Fault {
 struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn unless(&mut self, holds: bool, key: &'static str, reason: impl Into<String>) {
-        if !holds {
-            self.0.push(Fault { key, reason: reason.into() });
-        }
+    fn add(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.0.push(Fault { key, reason: reason.into() });
     }
 }
 
@@ -60,16 +60,29 @@ impl Config {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let named = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(plain);
         let form = "1 to 64 letters, digits, '-', '_' or '.' are needed";
-        faults.unless(named(&self.node.name), "node.name", form);
-        faults.unless(named(&self.node.zone), "node.zone", form);
-        faults.unless(!self.node.data_dir.as_os_str().is_empty(), "node.data_dir", "is empty");
+        if !named(&self.node.name) {
+            faults.add("node.name", form);
+        }
+        if !named(&self.node.zone) {
+            faults.add("node.zone", form);
+        }
+        if self.node.data_dir.as_os_str().is_empty() {
+            faults.add("node.data_dir", "is empty");
+        }
         check_secret(faults, "cluster.secret", self.cluster.secret.as_ref());
         check_secret(faults, "admin.token", self.admin.token.as_ref());
-        faults.unless(named(&self.s3.region), "s3.region", form);
+        if !named(&self.s3.region) {
+            faults.add("s3.region", form);
+        }
+        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            faults.add("log.filter", error.to_string());
+        }
         for domain in &self.s3.root_domains {
-            let whole = !domain.is_empty() && !domain.contains([':', '/', '*', ' ']);
+            let odd = domain.is_empty() || domain.contains([':', '/', '*', ' ']);
             let reason = format!("'{domain}' must be a domain without scheme, port or '*'");
-            faults.unless(whole && !domain.starts_with('.'), "s3.root_domains", reason);
+            if odd || domain.starts_with('.') {
+                faults.add("s3.root_domains", reason);
+            }
         }
     }
 
@@ -80,33 +93,49 @@ impl Config {
         };
         let reason = "give the host:port under which other nodes reach this one: \
             peer.listen does not say it";
-        faults.unless(reachable, "peer.advertise", reason);
+        if !reachable {
+            faults.add("peer.advertise", reason);
+        }
         let (s3, admin) = (self.s3.listen, self.admin.listen);
-        faults.unless(!collide(s3, admin), "admin.listen", "is s3.listen already");
+        if collide(s3, admin) {
+            faults.add("admin.listen", "is s3.listen already");
+        }
         if let Some(tls) = self.s3.tls_listen {
-            faults.unless(!collide(s3, tls), "s3.tls_listen", "is s3.listen already");
-            faults.unless(!collide(admin, tls), "s3.tls_listen", "is admin.listen already");
+            if collide(s3, tls) {
+                faults.add("s3.tls_listen", "is s3.listen already");
+            }
+            if collide(admin, tls) {
+                faults.add("s3.tls_listen", "is admin.listen already");
+            }
         }
     }
 
     fn check_tls(&self, faults: &mut Faults) {
         let s3 = &self.s3;
-        let pair = s3.tls_cert.is_some() == s3.tls_key.is_some();
-        faults.unless(pair, "s3.tls_cert", "s3.tls_cert and s3.tls_key need each other");
-        let used = s3.tls_cert.is_none() || s3.tls_listen.is_some();
-        faults.unless(used, "s3.tls_cert", "s3.tls_listen is not set: nothing would use it");
+        if s3.tls_cert.is_some() != s3.tls_key.is_some() {
+            faults.add("s3.tls_cert", "s3.tls_cert and s3.tls_key need each other");
+        }
+        if s3.tls_cert.is_some() && s3.tls_listen.is_none() {
+            faults.add("s3.tls_cert", "s3.tls_listen is not set: nothing would use it");
+        }
     }
 
     fn check_amounts(&self, faults: &mut Faults) {
         let (partitions, store) = (self.cluster.partitions, &self.store);
         let legal = partitions.is_power_of_two() && partitions <= PARTITIONS_MAX;
         let reason = format!("{partitions} is no power of two up to {PARTITIONS_MAX}");
-        faults.unless(legal, "cluster.partitions", reason);
+        if !legal {
+            faults.add("cluster.partitions", reason);
+        }
         let least = |faults: &mut Faults, key, value: ByteCount, least: ByteCount| {
-            faults.unless(value >= least, key, format!("{value} is less than {least}"));
+            if value < least {
+                faults.add(key, format!("{value} is less than {least}"));
+            }
         };
         let most = |faults: &mut Faults, key, value: ByteCount, most: ByteCount| {
-            faults.unless(value <= most, key, format!("{value} is more than {most}"));
+            if value > most {
+                faults.add(key, format!("{value} is more than {most}"));
+            }
         };
         least(faults, "store.block_cache", store.block_cache, ByteCount::mib(1));
         least(faults, "store.write_buffers", store.write_buffers, ByteCount::mib(4));
@@ -117,10 +146,16 @@ impl Config {
         least(faults, "store.attached_max", store.attached_max, store.inline_max);
         let limits = &self.limits;
         least(faults, "limits.body_bytes", limits.body_bytes, ByteCount::mib(8));
-        faults.unless(limits.requests >= 1, "limits.requests", "must be 1 at least");
-        faults.unless(limits.connections >= 1, "limits.connections", "must be 1 at least");
+        if limits.requests < 1 {
+            faults.add("limits.requests", "must be 1 at least");
+        }
+        if limits.connections < 1 {
+            faults.add("limits.connections", "must be 1 at least");
+        }
         let enough = limits.request_deadline >= Duration::from_secs(1);
-        faults.unless(enough, "limits.request_deadline", "must be 1s at least");
+        if !enough {
+            faults.add("limits.request_deadline", "must be 1s at least");
+        }
     }
 }
 
@@ -130,7 +165,9 @@ fn check_secret(faults: &mut Faults, key: &'static str, secret: Option<&Secret>)
         0 => "is missing: set it or its _file; make one with: openssl rand -hex 32".to_owned(),
         _ => format!("has {length} bytes; {SECRET_BYTES_MIN} are needed at least"),
     };
-    faults.unless(length >= SECRET_BYTES_MIN, key, reason);
+    if length < SECRET_BYTES_MIN {
+        faults.add(key, reason);
+    }
 }
 
 /// Whether two listeners would fight for a port.

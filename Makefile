@@ -1,0 +1,79 @@
+# The only door: everything that a person or a machine does here is a target of this file.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+NODES ?= 3
+SEEDS ?= 20
+BENCH_ARGS ?= mixed --bucket bench --duration 10s
+
+# One target folder for run and test; RocksDB is compiled into it once.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export QUORATE_BIN := $(CARGO_TARGET_DIR)/release/quorate
+CLUSTER := config/local-cluster.sh
+
+.PHONY: help deps build test check fmt-check clippy doc fix \
+	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
+	bench e2e simulation jepsen
+
+help: ## List every target
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+deps: ## Install what a build needs from Debian's packages
+	@config/install-deps.sh
+
+build: deps ## Build the binary
+	$(CARGO) build --release --locked
+
+test: deps ## Run all tests
+	$(CARGO) test --release --locked --workspace
+
+check: fmt-check clippy doc test ## Format, lints, documentation and tests: what must pass
+
+fmt-check: ## Check the formatting
+	$(CARGO) fmt --all --check
+
+clippy: deps ## Check the lints
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+doc: deps ## Check the documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
+
+fix: ## Format the code
+	$(CARGO) fmt --all
+
+cluster: build ## Start a local cluster (NODES=3) and print how to use it
+	@$(CLUSTER) start $(NODES)
+
+cluster-stop: ## Stop the local cluster; its data stays
+	@$(CLUSTER) stop
+
+cluster-clean: ## Stop the local cluster and remove its data
+	@$(CLUSTER) clean
+
+cluster-status: ## Show the local cluster's health and nodes
+	@$(CLUSTER) status
+
+node-stop: ## Stop one node of the local cluster in order (I=2)
+	@$(CLUSTER) node-stop "$(I)"
+
+node-kill: ## Kill one node of the local cluster, as a crash would (I=2)
+	@$(CLUSTER) node-kill "$(I)"
+
+node-start: ## Start one node of the local cluster again (I=2)
+	@$(CLUSTER) node-start "$(I)"
+
+bench: ## Measure the local cluster (BENCH_ARGS="put --bucket b --size 1MiB --duration 10s")
+	@$(CLUSTER) bench $(BENCH_ARGS)
+
+e2e: build ## Run the clients' tests against a cluster of their own
+	tests/e2e/run.sh
+
+simulation: deps ## Run the simulation over seeds (SEEDS=20)
+	$(CARGO) run --release --locked -p simulation -- --seeds $(SEEDS)
+
+jepsen: build ## Run the fault tests against real processes
+	$(CARGO) run --release --locked -p jepsen
