@@ -54,8 +54,10 @@ const KNOWN: [&str; 31] = [
     "x-amz-trailer",
 ];
 /// Known headers that only these values leave without effect.
-const ONLY: [(&str, &[&str]); 5] = [
+const ONLY: [(&str, &[&str]); 6] = [
     ("x-amz-acl", &["private", "bucket-owner-full-control"]),
+    // Without locks there is nothing to bypass.
+    ("x-amz-bypass-governance-retention", &["true", "false"]),
     ("x-amz-bucket-object-lock-enabled", &["false"]),
     ("x-amz-object-ownership", &["BucketOwnerEnforced"]),
     ("x-amz-tagging-directive", &["COPY"]),
