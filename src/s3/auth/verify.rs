@@ -260,7 +260,7 @@ fn check_expiry(request: &Request, claim: &Claim<'_>, date: &str, now: i64) -> R
     if begin > now + SKEW_SECONDS_MAX {
         return Err(S3Error::with(Code::AccessDenied, "Request is not yet valid"));
     }
-    if now > begin + expires {
+    if now >= begin + expires {
         return Err(expired(begin + expires, now));
     }
     Ok(())
