@@ -115,7 +115,7 @@ impl S3Front {
         request.adopt_presigned_headers();
         let operation = Operation::parse(&request)?;
         let access = authorize(&shared.catalog, &credential, &operation, &request)?;
-        let promise = Promise::of(&request, &payload, operation.length())?;
+        let promise = Promise::of(&request, &payload, operation.content())?;
         let (shared, request, ids) = (shared.clone(), Arc::new(request), ids.clone());
         let call = Call { shared, request, caller: credential, access, ids };
         Ok(Admitted { operation, call, payload, promise })

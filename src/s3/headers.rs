@@ -1,6 +1,6 @@
 //! Headers that describe an object, and headers that this release refuses.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::catalog::NewObject;
 
@@ -54,8 +54,10 @@ const KNOWN: [&str; 31] = [
     "x-amz-trailer",
 ];
 /// Known headers that only these values leave without effect.
-const ONLY: [(&str, &[&str]); 5] = [
+const ONLY: [(&str, &[&str]); 6] = [
     ("x-amz-acl", &["private", "bucket-owner-full-control"]),
+    // Without locks there is nothing to bypass.
+    ("x-amz-bypass-governance-retention", &["true", "false"]),
     ("x-amz-bucket-object-lock-enabled", &["false"]),
     ("x-amz-object-ownership", &["BucketOwnerEnforced"]),
     ("x-amz-tagging-directive", &["COPY"]),
@@ -135,27 +137,32 @@ pub(crate) fn new_object(headers: &HeaderMap) -> Result<NewObject, S3Error> {
     Ok(NewObject { headers: kept, checksum: None })
 }
 
-/// Bytes above ASCII are UTF-8 where they can be, Latin-1 else.
-fn text(value: &http::HeaderValue) -> String {
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => text.to_owned(),
-        Err(_) => value.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
-    }
+/// Headers are Latin-1 (RFC 9110 §5.5): one character per byte, so that [`value`] gives back
+/// the client's own bytes, whatever they meant.
+fn text(value: &HeaderValue) -> String {
+    value.as_bytes().iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The header for a text that [`new_object`] kept; `None` if no header can carry it.
+pub(crate) fn value(text: &str) -> Option<HeaderValue> {
+    let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>();
+    HeaderValue::from_bytes(&bytes.unwrap_or_else(|| text.as_bytes().to_vec())).ok()
 }
 
 fn without_aws_chunked(value: &str) -> String {
-    let codings = value.split(',').map(str::trim);
-    codings
-        .filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked"))
-        .collect::<Vec<_>>()
-        .join(",")
+    let framing = |coding: &&str| coding.eq_ignore_ascii_case("aws-chunked");
+    let codings = || value.split(',').map(str::trim);
+    match codings().any(|coding| framing(&coding)) {
+        true => codings().filter(|coding| !framing(coding)).collect::<Vec<_>>().join(", "),
+        false => value.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue, Request as HttpRequest};
 
-    use super::{KNOWN, new_object, refuse_unserved};
+    use super::{KNOWN, new_object, refuse_unserved, value};
     use crate::s3::request::Request;
 
     fn with(name: &str, value: &str) -> Request {
@@ -190,6 +197,18 @@ mod tests {
             ("x-amzn-trace-id", "t"),
         ] {
             assert!(refuse_unserved(&with(name, value)).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn metadata_comes_back_byte_for_byte() {
+        for bytes in [&b"caf\xe9"[..], "café".as_bytes(), b"plain"] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-amz-meta-a", HeaderValue::from_bytes(bytes).unwrap());
+
+            let object = new_object(&headers).unwrap();
+
+            assert_eq!(value(&object.headers[0].1).unwrap().as_bytes(), bytes);
         }
     }
 

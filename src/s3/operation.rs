@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::authorize::Reach;
-use super::body::{Length, Unread};
+use super::body::{Content, Unread};
 use super::call::Call;
 use super::error::{Code, S3Error};
 use super::headers;
@@ -134,11 +134,12 @@ impl Operation {
         }
     }
 
-    /// Whether the body's length must be known first.
-    pub(crate) const fn length(&self) -> Length {
+    /// What it takes the body for.
+    pub(crate) const fn content(&self) -> Content {
         match self {
-            Self::PutObject(_) | Self::UploadPart(_) => Length::Required,
-            _ => Length::Optional,
+            Self::PutObject(_) | Self::UploadPart(_) => Content::Bytes,
+            Self::CompleteMultipartUpload(_) => Content::Completion,
+            _ => Content::Document,
         }
     }
 }

@@ -34,11 +34,11 @@ pub(crate) fn parse(header: &str, size: u64) -> Asked {
     }
 }
 
-/// The bytes of `x-amz-copy-source-range`, which must lie within `size`.
-pub(crate) fn parse_exact(header: &str, size: u64) -> Option<Range<u64>> {
+/// The bytes of `x-amz-copy-source-range`, which names both ends; `None` if it cannot be read.
+pub(crate) fn parse_exact(header: &str) -> Option<Range<u64>> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let (first, last) = (number(first)?, number(last)?);
-    (first <= last && last < size).then(|| first..last + 1)
+    (first <= last).then(|| first..last.saturating_add(1))
 }
 
 fn within(range: Range<u64>) -> Asked {
@@ -79,8 +79,9 @@ mod tests {
         }
         assert_eq!(parse("bytes=0-", 0), Asked::Unsatisfiable);
         assert_eq!(parse("bytes=-1", 0), Asked::Unsatisfiable);
-        assert_eq!(parse_exact("bytes=0-9", 10), Some(0..10));
-        assert_eq!(parse_exact("bytes=0-10", 10), None);
+        assert_eq!(parse_exact("bytes=0-9"), Some(0..10));
+        assert_eq!(parse_exact("bytes=5-"), None);
+        assert_eq!(parse_exact("bytes=5-4"), None);
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use crate::replication::Served;
 use super::body;
 use super::dates;
 use super::error::{Code, S3Error};
+use super::headers;
 use super::xml::Xml;
 
 /// What every operation yields.
@@ -56,6 +57,14 @@ pub(crate) fn xml_text(status: StatusCode, text: String) -> Reply {
 pub(crate) fn set(reply: &mut Reply, name: &str, value: &str) {
     let pair = (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes()));
     let (Ok(name), Ok(value)) = pair else { return };
+    reply.headers_mut().insert(name, value);
+}
+
+/// Sets a header that was stored with an object.
+pub(crate) fn set_stored(reply: &mut Reply, name: &str, value: &str) {
+    let (Ok(name), Some(value)) = (HeaderName::try_from(name), headers::value(value)) else {
+        return;
+    };
     reply.headers_mut().insert(name, value);
 }
 

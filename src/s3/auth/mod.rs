@@ -15,6 +15,8 @@ mod signature;
 mod verify;
 
 pub(crate) use signature::ChunkSigner;
+#[cfg(test)]
+pub(crate) use signature::SigningKey;
 pub(crate) use verify::{Authenticated, Authenticator, Payload};
 
 #[cfg(test)]

@@ -59,6 +59,9 @@ pub(super) fn authenticate(
 ) -> Result<Authenticated, S3Error> {
     let id = request.query.get("AWSAccessKeyId").unwrap_or_default();
     let signature = request.query.get("Signature").unwrap_or_default();
+    if request.header("x-amz-content-sha256").is_some_and(|hash| hash != "UNSIGNED-PAYLOAD") {
+        return Err(S3Error::header_not_served("x-amz-content-sha256"));
+    }
     let expires = request.query.get("Expires").unwrap_or_default();
     let Ok(end) = expires.parse::<i64>() else {
         return Err(S3Error::with(

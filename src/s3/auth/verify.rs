@@ -28,7 +28,7 @@ pub(crate) enum Payload {
     /// aws-chunked; chunk signatures and trailers as said.
     Chunked {
         /// Checks chunk signatures, if there are any.
-        signer: Option<ChunkSigner>,
+        signer: Option<Box<ChunkSigner>>,
         /// Whether trailers follow the last chunk.
         trailers: bool,
     },
@@ -260,7 +260,7 @@ fn check_expiry(request: &Request, claim: &Claim<'_>, date: &str, now: i64) -> R
     if begin > now + SKEW_SECONDS_MAX {
         return Err(S3Error::with(Code::AccessDenied, "Request is not yet valid"));
     }
-    if now > begin + expires {
+    if now >= begin + expires {
         return Err(expired(begin + expires, now));
     }
     Ok(())
@@ -277,10 +277,10 @@ fn payload(hash: &str, signer: impl FnOnce() -> ChunkSigner) -> Result<Payload, 
     Ok(match hash {
         "UNSIGNED-PAYLOAD" => Payload::Unsigned,
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => {
-            Payload::Chunked { signer: Some(signer()), trailers: false }
+            Payload::Chunked { signer: Some(Box::new(signer())), trailers: false }
         }
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => {
-            Payload::Chunked { signer: Some(signer()), trailers: true }
+            Payload::Chunked { signer: Some(Box::new(signer())), trailers: true }
         }
         "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Payload::Chunked { signer: None, trailers: true },
         _ if hash.starts_with("STREAMING-AWS4-ECDSA") => {

@@ -39,7 +39,7 @@ pub(super) enum Step {
 pub(super) struct Decoder {
     state: State,
     line: Vec<u8>,
-    signer: Option<ChunkSigner>,
+    signer: Option<Box<ChunkSigner>>,
     signature: String,
     sha256: digest::Context,
     with_trailers: bool,
@@ -48,7 +48,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// A decoder that checks signatures if `signer` is given.
-    pub(super) fn new(signer: Option<ChunkSigner>, trailers: Trailing) -> Self {
+    pub(super) fn new(signer: Option<Box<ChunkSigner>>, trailers: Trailing) -> Self {
         Self {
             state: State::Head,
             line: Vec::new(),
@@ -229,7 +229,9 @@ mod tests {
     use super::{Decoder, Step, Trailing};
     use crate::s3::error::S3Error;
 
-    fn decode(pieces: Vec<Bytes>) -> Result<(Vec<u8>, Vec<(String, String)>), S3Error> {
+    type Decoded = (Vec<u8>, Vec<(String, String)>);
+
+    fn decode(pieces: Vec<Bytes>) -> Result<Decoded, S3Error> {
         let mut decoder = Decoder::new(None, Trailing::Expected);
         let mut body = Vec::new();
         for mut piece in pieces {

@@ -24,6 +24,9 @@ use crate::s3::metrics;
 /// A client that sends nothing for so long is given up.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
+/// No body is longer: what S3 allows one put or part, 5 GiB.
+pub(crate) const BODY_BYTES_MAX: u64 = 5 << 30;
+
 enum Framing {
     Plain,
     Chunked { decoder: Box<Decoder>, pending: Bytes },
@@ -125,6 +128,9 @@ impl Incoming {
 
     fn account(&mut self, data: &Bytes) -> Result<(), BodyError> {
         self.seen += data.len() as u64;
+        if self.seen > BODY_BYTES_MAX {
+            return Err(S3Error::new(Code::EntityTooLarge).rejected());
+        }
         if self.promise.length.is_some_and(|length| self.seen > length) {
             return Err(S3Error::new(Code::IncompleteBody).rejected());
         }
@@ -228,4 +234,125 @@ pub(crate) async fn read_document(body: &mut Incoming, limit: usize) -> Result<B
     }
     body.verify()?;
     Ok(document.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::{Incoming, Unread};
+    use crate::catalog::{BodySource as _, VerifiedBody};
+    use crate::env::OsClock;
+    use crate::s3::auth::{ChunkSigner, Payload, SigningKey};
+    use crate::s3::body::Promise;
+    use crate::s3::error::S3Error;
+
+    /// AWS's example of a signed stream: 65,536 and 1,024 times 'a'.
+    fn aws_example() -> Vec<u8> {
+        let mut framed = Vec::new();
+        for (size, signature) in [
+            (65_536, "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648"),
+            (1_024, "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497"),
+            (0, "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9"),
+        ] {
+            framed
+                .extend_from_slice(format!("{size:x};chunk-signature={signature}\r\n").as_bytes());
+            framed.extend(std::iter::repeat_n(b'a', size));
+            framed.extend_from_slice(b"\r\n");
+        }
+        framed
+    }
+
+    fn signed() -> Payload {
+        let key =
+            SigningKey::derive("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524", "us-east-1");
+        let seed = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
+        let scope = "20130524/us-east-1/s3/aws4_request";
+        let signer = ChunkSigner::new(key, "20130524T000000Z", scope, seed);
+        Payload::Chunked { signer: Some(Box::new(signer)), trailers: false }
+    }
+
+    fn incoming(payload: Payload, promise: Promise, wire: &[u8]) -> Incoming {
+        let pieces: Vec<_> = wire.chunks(1_000).map(Bytes::copy_from_slice).collect();
+        let pieces = stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+        let clock = Arc::new(OsClock::new());
+        Unread { body: Body::from_stream(pieces), payload, promise, clock }.open()
+    }
+
+    async fn read(mut body: Incoming) -> Result<(Vec<u8>, VerifiedBody), S3Error> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok((bytes, body.verify()?))
+    }
+
+    fn promise(length: u64) -> Promise {
+        Promise { length: Some(length), ..Promise::default() }
+    }
+
+    #[tokio::test]
+    async fn the_example_of_a_signed_stream_is_unframed_and_verified() {
+        let (bytes, _) = read(incoming(signed(), promise(66_560), &aws_example())).await.unwrap();
+
+        assert!(bytes.len() == 66_560 && bytes.iter().all(|byte| *byte == b'a'));
+    }
+
+    #[tokio::test]
+    async fn a_signed_stream_with_one_byte_changed_or_cut_off_is_refused() {
+        let mut changed = aws_example();
+        changed[30_000] ^= 1;
+        let cut = &aws_example()[..60_000];
+
+        let changed = read(incoming(signed(), promise(66_560), &changed)).await.unwrap_err();
+        let cut = read(incoming(signed(), promise(66_560), cut)).await.unwrap_err();
+        let longer = read(incoming(signed(), promise(100), &aws_example())).await.unwrap_err();
+
+        assert_eq!(changed.code.text(), "SignatureDoesNotMatch");
+        assert_eq!(cut.code.text(), "IncompleteBody");
+        assert_eq!(longer.code.text(), "IncompleteBody");
+    }
+
+    #[tokio::test]
+    async fn each_promise_is_checked_before_the_verdict() {
+        let wrong = [
+            (Payload::Signed([0; 32]), promise(3), "XAmzContentSHA256Mismatch"),
+            (Payload::Unsigned, promise(4), "IncompleteBody"),
+            (Payload::Unsigned, Promise { md5: Some([0; 16]), ..promise(3) }, "BadDigest"),
+        ];
+        for (payload, promise, code) in wrong {
+            let error = read(incoming(payload, promise, b"abc")).await.unwrap_err();
+            assert_eq!(error.code.text(), code);
+        }
+        let (_, verified) = read(incoming(Payload::Unsigned, promise(3), b"abc")).await.unwrap();
+        assert_eq!(hex::encode(verified.md5), "900150983cd24fb0d6963f7d28e17f72");
+    }
+
+    #[tokio::test]
+    async fn a_trailer_must_be_the_announced_one_and_match() {
+        use crate::catalog::ChecksumAlgorithm::Crc32;
+
+        for (trailer, announced, code) in [
+            ("x-amz-checksum-crc32:NSRBwg==\r\n", Some(Crc32), None),
+            ("x-amz-checksum-crc32:AAAAAA==\r\n", Some(Crc32), Some("BadDigest")),
+            ("x-amz-checksum-crc32:AAAA\r\n", Some(Crc32), Some("InvalidRequest")),
+            ("x-amz-checksum-sha1:AAAAAA==\r\n", Some(Crc32), Some("MalformedTrailerError")),
+            ("", Some(Crc32), Some("MalformedTrailerError")),
+            ("x-amz-checksum-crc32:NSRBwg==\r\n", None, Some("MalformedTrailerError")),
+            ("", None, None),
+        ] {
+            let compute = announced.into_iter().collect();
+            let promise = Promise { trailer: announced, compute, ..promise(3) };
+            let wire = format!("3\r\nabc\r\n0\r\n{trailer}\r\n");
+            let payload = Payload::Chunked { signer: None, trailers: true };
+
+            let result = read(incoming(payload, promise, wire.as_bytes())).await;
+
+            assert_eq!(result.err().map(|error| error.code.text()), code, "{trailer}");
+        }
+    }
 }

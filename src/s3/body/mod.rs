@@ -14,5 +14,5 @@ mod promise;
 pub(crate) use digests::{
     ALL as ALGORITHMS, Digests, header_name, name as algorithm_name, parse as parse_algorithm,
 };
-pub(crate) use incoming::{Unread, read_document};
-pub(crate) use promise::{Length, Promise};
+pub(crate) use incoming::{BODY_BYTES_MAX, Unread, read_document};
+pub(crate) use promise::{Content, Promise};

@@ -9,13 +9,15 @@ use crate::s3::auth::Payload;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
 
-/// Whether an operation insists on knowing the length first.
+/// What an operation takes a body for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
-    /// MissingContentLength without one.
-    Required,
+pub(crate) enum Content {
+    /// Bytes to store: their length must be known first, or the transfer be chunked.
+    Bytes,
     /// A document; bounded anyway.
-    Optional,
+    Document,
+    /// A document about an object: checksums in the headers are that object's.
+    Completion,
 }
 
 /// Everything that must hold of a body.
@@ -42,14 +44,18 @@ impl Promise {
     pub(crate) fn of(
         request: &Request,
         payload: &Payload,
-        length: Length,
+        content: Content,
     ) -> Result<Self, S3Error> {
         let chunked = matches!(payload, Payload::Chunked { .. });
         let declared = decoded_length(request, payload)?;
-        if declared.is_none() && (length == Length::Required || chunked) {
+        let endless = content != Content::Bytes || self::endless(request);
+        if declared.is_none() && (chunked || !endless) {
             return Err(Code::MissingContentLength.into());
         }
-        let sum = header_sum(request)?;
+        let sum = match content {
+            Content::Bytes | Content::Document => header_sum(request)?,
+            Content::Completion => None,
+        };
         let trailer = announced(request, payload)?;
         if sum.is_some() && trailer.is_some() {
             return Err(several_sums());
@@ -78,6 +84,12 @@ impl Promise {
     pub(crate) fn has_checksum(&self) -> bool {
         self.md5.is_some() || self.sum.is_some() || self.trailer.is_some()
     }
+}
+
+/// Whether the end of the body is marked by the transfer itself.
+fn endless(request: &Request) -> bool {
+    let coding = request.header("transfer-encoding");
+    coding.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
 }
 
 fn decoded_length(request: &Request, payload: &Payload) -> Result<Option<u64>, S3Error> {

@@ -40,9 +40,7 @@ impl CompleteMultipartUpload {
         Ok(Self { key, upload, checksum: demanded(request)?, size: size.transpose()? })
     }
 
-    pub(crate) async fn run(self, call: Call, mut body: Unread) -> Result<Reply, S3Error> {
-        // Checksums in the headers are the object's, not this document's.
-        body.promise.sum = None;
+    pub(crate) async fn run(self, call: Call, body: Unread) -> Result<Reply, S3Error> {
         let document = read_document(&mut body.open(), DOCUMENT_BYTES_MAX).await?;
         let parts = parse(&document)?;
         let own = call.clone();

@@ -2,7 +2,7 @@
 
 use crate::catalog::{ChecksumAlgorithm, NewObject, ObjectHead, ObjectReader, PutReceipt};
 use crate::replication::Served;
-use crate::s3::body::{self, Unread};
+use crate::s3::body::{self, BODY_BYTES_MAX, Unread};
 use crate::s3::call::Call;
 use crate::s3::dates;
 use crate::s3::error::{Code, S3Error};
@@ -14,7 +14,6 @@ use crate::s3::xml::Xml;
 use crate::types::Key;
 
 use super::copy_source::{CopyBody, CopySource};
-use super::put_object::PUT_BYTES_MAX;
 
 /// Where the copy's headers come from (`x-amz-metadata-directive`).
 #[derive(Debug)]
@@ -65,7 +64,7 @@ impl CopyObject {
             return Err(S3Error::with(Code::InvalidRequest, message));
         }
         let reader = self.source.open(&call).await?;
-        if reader.head.size > PUT_BYTES_MAX {
+        if reader.head.size > BODY_BYTES_MAX {
             let message = "The specified copy source is larger than the maximum allowable size \
                            for a copy source: 5368709120";
             return Err(S3Error::with(Code::InvalidRequest, message));

@@ -129,7 +129,7 @@ impl GetObject {
     fn describe(&self, reply: &mut Reply, head: &ObjectHead) {
         reply::set(reply, "content-type", "binary/octet-stream");
         for (name, value) in &head.headers {
-            reply::set(reply, name, value);
+            reply::set_stored(reply, name, value);
         }
         reply::etag(reply, &head.etag);
         reply::last_modified(reply, head.modified);

@@ -3,16 +3,13 @@
 use http::StatusCode;
 
 use crate::catalog::NewObject;
-use crate::s3::body::Unread;
+use crate::s3::body::{BODY_BYTES_MAX, Unread};
 use crate::s3::call::Call;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers;
 use crate::s3::reply::{self, Reply};
 use crate::s3::request::Request;
 use crate::types::Key;
-
-/// The most that one put or part may carry: 5 GiB.
-pub(super) const PUT_BYTES_MAX: u64 = 5 << 30;
 
 /// The parameters of PutObject.
 #[derive(Debug)]
@@ -49,10 +46,10 @@ impl PutObject {
 /// EntityTooLarge.
 pub(super) fn check_size(body: &Unread) -> Result<(), S3Error> {
     let size = body.promise.length.unwrap_or_default();
-    if size <= PUT_BYTES_MAX {
+    if size <= BODY_BYTES_MAX {
         return Ok(());
     }
     Err(S3Error::new(Code::EntityTooLarge)
         .detail("ProposedSize", size.to_string())
-        .detail("MaxSizeAllowed", PUT_BYTES_MAX.to_string()))
+        .detail("MaxSizeAllowed", BODY_BYTES_MAX.to_string()))
 }

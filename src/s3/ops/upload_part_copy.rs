@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::s3::body::Unread;
+use crate::s3::body::{BODY_BYTES_MAX, Unread};
 use crate::s3::call::Call;
 use crate::s3::dates;
 use crate::s3::error::{Code, S3Error};
@@ -14,7 +14,6 @@ use crate::s3::xml::Xml;
 use crate::types::{Key, UploadId};
 
 use super::copy_source::{CopyBody, CopySource};
-use super::put_object::PUT_BYTES_MAX;
 use super::upload_part::{part_number, upload_id};
 
 /// The parameters of UploadPartCopy.
@@ -60,13 +59,18 @@ impl UploadPartCopy {
     fn range(&self, size: u64) -> Result<Range<u64>, S3Error> {
         let range = match &self.range {
             None => 0..size,
-            Some(text) => range::parse_exact(text, size).ok_or_else(|| {
-                let message =
-                    format!("Range specified is not valid for source object of size: {size}");
+            Some(text) => range::parse_exact(text).ok_or_else(|| {
+                let message = "The x-amz-copy-source-range value must be of the form \
+                               bytes=first-last where first and last are the zero-based offsets \
+                               of the first and last bytes to copy";
                 S3Error::argument("x-amz-copy-source-range", text, message)
             })?,
         };
-        if range.end - range.start > PUT_BYTES_MAX {
+        if range.end > size {
+            let message = format!("Range specified is not valid for source object of size: {size}");
+            return Err(S3Error::with(Code::InvalidRange, message));
+        }
+        if range.end - range.start > BODY_BYTES_MAX {
             let message = "The specified copy source is larger than the maximum allowable size \
                            for a copy source: 5368709120";
             return Err(S3Error::with(Code::InvalidRequest, message));
