@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 NODES ?= 3
 SEEDS ?= 20
+FOR ?= 30
+SCENARIOS ?= kill-one kill-all
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
 # One target folder for run and test; RocksDB is compiled into it once.
@@ -73,7 +75,10 @@ e2e: build ## Run the clients' tests against a cluster of their own
 	tests/e2e/run.sh
 
 simulation: deps ## Run the simulation over seeds (SEEDS=20)
-	$(CARGO) run --release --locked -p simulation -- --seeds $(SEEDS)
+	$(CARGO) run --release --locked -p quorate-simulation -- --seeds $(SEEDS)
 
-jepsen: build ## Run the fault tests against real processes
-	$(CARGO) run --release --locked -p jepsen
+jepsen: build ## Kill nodes of a real cluster under load and audit it (FOR=30 seconds each)
+	@for scenario in $(SCENARIOS); do \
+		$(CARGO) run --release --locked -p quorate-jepsen -- $$scenario \
+			--seconds $(FOR) --binary "$(QUORATE_BIN)" || exit 1; \
+	done

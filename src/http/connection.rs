@@ -21,6 +21,7 @@ use crate::env::{Tasks, timeout_at};
 
 use super::limits::Limits;
 use super::listener::Environment;
+use super::requests::Requests;
 use super::stall::StallGuard;
 use super::tls::Tls;
 
@@ -41,6 +42,7 @@ where
 pub(super) struct Connection {
     pub(super) environment: Environment,
     pub(super) limits: Limits,
+    pub(super) requests: Requests,
     pub(super) stopping: CancellationToken,
 }
 
@@ -72,13 +74,14 @@ impl Connection {
     {
         let (seen, first_request) = watch::channel(false);
         let header_bytes_max = self.limits.header_bytes_max;
+        let requests = self.requests.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             seen.send_replace(true);
             let fits = header_bytes(request.uri(), request.headers()) <= header_bytes_max;
-            let service = service.clone();
+            let (service, requests) = (service.clone(), requests.clone());
             async move {
                 Ok::<_, Infallible>(match fits {
-                    true => service(request).await,
+                    true => requests.admit(service(request)).await,
                     false => too_large(),
                 })
             }

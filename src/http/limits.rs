@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections open at once; one more is told 503 and closed.
     pub connections_max: usize,
+    /// Requests under way at once, until the last byte of their answers; one more is told 503.
+    pub requests_max: usize,
     /// Header fields of one request; more are answered 431.
     pub header_count_max: usize,
     /// Bytes of one request's target and headers together; more are answered 431.
@@ -27,6 +29,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            requests_max: 512,
             header_count_max: 128,
             // Presigned targets and 2 KiB of user metadata fit several times.
             header_bytes_max: 32 << 10,

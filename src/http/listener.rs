@@ -19,6 +19,7 @@ use crate::env::{Clock, TaskHandle, Tasks, metrics, timeout_at};
 
 use super::connection::Connection;
 use super::limits::Limits;
+use super::requests::Requests;
 use super::tls::Tls;
 
 static OPEN: LazyLock<IntGaugeVec> = LazyLock::new(|| {
@@ -116,6 +117,7 @@ impl Listener {
         let slots = Arc::new(Semaphore::new(self.limits.connections_max));
         let (stopping, cut) = (CancellationToken::new(), CancellationToken::new());
         let accepting = Accepting {
+            requests: Requests::new(name, self.limits.requests_max),
             listener: self,
             environment: environment.clone(),
             slots: Arc::clone(&slots),
@@ -182,6 +184,7 @@ struct Accepting {
     listener: Listener,
     environment: Environment,
     slots: Arc<Semaphore>,
+    requests: Requests,
     stopping: CancellationToken,
     cut: CancellationToken,
 }
@@ -230,6 +233,7 @@ impl Accepting {
         let connection = Connection {
             environment: self.environment.clone(),
             limits: self.listener.limits,
+            requests: self.requests.clone(),
             stopping: self.stopping.clone(),
         };
         let (tls, cut) = (self.listener.tls.clone(), self.cut.clone());

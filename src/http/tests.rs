@@ -137,6 +137,39 @@ async fn a_connection_too_many_is_told_to_slow_down() {
 }
 
 #[tokio::test]
+async fn a_request_too_many_is_told_to_slow_down_until_an_answer_was_sent() {
+    let (entered, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let service = {
+        let (entered, finish) = (Arc::clone(&entered), Arc::clone(&finish));
+        move |_| {
+            entered.notify_one();
+            let finish = Arc::clone(&finish);
+            let late = futures_util::stream::once(async move {
+                finish.notified().await;
+                Ok::<_, std::io::Error>("late")
+            });
+            async { Response::new(Body::from_stream(late)) }
+        }
+    };
+    let limits = Limits { requests_max: 1, ..Limits::default() };
+    let server = bind(limits, None).await.serve(environment(), service);
+    let mut first = TcpStream::connect(server.address()).await.unwrap();
+    first.write_all(&get("")).await.unwrap();
+    entered.notified().await;
+
+    let refused = exchange(server.address(), &get("")).await;
+    finish.notify_one();
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).await.unwrap();
+    finish.notify_one();
+    let served = exchange(server.address(), &get("")).await;
+
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(answer.contains("late"), "{answer}");
+    assert!(served.starts_with("HTTP/1.1 200"), "{served}");
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named() {
     let server = serve(Limits::default()).await;
 

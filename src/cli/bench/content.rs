@@ -9,6 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 
 /// Pieces of a body on its way out.
 const PIECE_BYTES: u64 = 256 << 10;
+/// Words that are compared at once.
+const BLOCK_WORDS: usize = 256;
 
 /// Mixes a number so that neighbours have nothing in common (the finaliser of splitmix64).
 pub(super) fn mix(number: u64) -> u64 {
@@ -34,39 +36,44 @@ impl Content {
 
     /// The eight bytes that begin at eight times `index`. One multiplication a word: the client
     /// must not cost what it measures.
-    fn word(self, index: u64) -> [u8; 8] {
+    fn word(self, index: u64) -> u64 {
         let word = self.seed.wrapping_add(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (word ^ (word >> 29)).to_le_bytes()
+        word ^ (word >> 29)
     }
 
     /// Fills `buffer` with the bytes from `start` on; `start` must be a multiple of 8.
     fn fill(self, start: u64, buffer: &mut [u8]) {
-        for (index, piece) in (start / 8..).zip(buffer.chunks_mut(8)) {
-            piece.copy_from_slice(&self.word(index)[..piece.len()]);
+        let (words, rest) = buffer.as_chunks_mut::<8>();
+        let after = start / 8 + words.len() as u64;
+        for (index, word) in (start / 8..).zip(words) {
+            *word = self.word(index).to_le_bytes();
         }
+        rest.copy_from_slice(&self.word(after).to_le_bytes()[..rest.len()]);
     }
 
     /// The position of the first byte of `bytes` that does not belong at `start`, which may be
     /// any position.
     pub(super) fn first_difference(self, start: u64, bytes: &[u8]) -> Option<u64> {
-        let skew = (start % 8) as usize;
-        let head = bytes.len().min((8 - skew) % 8);
-        let first = self.word(start / 8);
+        let head = bytes.len().min(((8 - start % 8) % 8) as usize);
         let (unaligned, aligned) = bytes.split_at(head);
-        if head > 0 && unaligned != &first[skew..skew + head] {
-            return self.locate(start, unaligned);
-        }
-        let aligned_start = start + head as u64;
-        for (index, piece) in (aligned_start / 8..).zip(aligned.chunks(8)) {
-            if *piece != self.word(index)[..piece.len()] {
-                return self.locate(index * 8, piece);
+        let mut position = start + head as u64;
+        let (words, rest) = aligned.as_chunks::<8>();
+        let mut found = self.locate(start, unaligned);
+        // Whole blocks are compared without a branch for each word.
+        for block in words.chunks(BLOCK_WORDS) {
+            let wrong = (position / 8..).zip(block).fold(0, |wrong, (index, word)| {
+                wrong | (self.word(index) ^ u64::from_le_bytes(*word))
+            });
+            if wrong != 0 {
+                found = found.or_else(|| self.locate(position, block.as_flattened()));
             }
+            position += block.len() as u64 * 8;
         }
-        None
+        found.or_else(|| self.locate(position, rest))
     }
 
     fn locate(self, start: u64, piece: &[u8]) -> Option<u64> {
-        let wanted = |position: u64| self.word(position / 8)[(position % 8) as usize];
+        let wanted = |position: u64| self.word(position / 8).to_le_bytes()[(position % 8) as usize];
         (start..).zip(piece).find(|(at, byte)| wanted(*at) != **byte).map(|(at, _)| at)
     }
 }

@@ -179,7 +179,7 @@ impl Default for Store {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests under way.
+    /// Requests under way at each listener.
     pub requests: u32,
     /// Bytes of bodies in memory, all requests together.
     pub body_bytes: ByteCount,
