@@ -241,6 +241,28 @@ async fn a_recovery_that_is_cut_at_any_step_can_be_repeated() {
 }
 
 #[tokio::test]
+async fn what_a_restart_has_shown_survives_a_power_cut_after_it() {
+    for (steps, seed) in (0..).flat_map(|steps| (0..SEEDS).map(move |seed| (steps, seed))) {
+        let (disk, meta, outcomes, at) = run_until(steps).await;
+        let (disk, meta) = (disk.kill(Power::steady()), meta.kill(Power::steady()));
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        let shown = |(number, chunks, outcome)| match log.find(extent(number), 0) {
+            Ok(Some(_)) => (number, chunks, Outcome::Acknowledged),
+            _ => (number, chunks, outcome),
+        };
+        let shown: Outcomes = outcomes.into_iter().map(shown).collect();
+
+        let (disk, meta) = crash(&disk, &meta, seed, &Power::steady());
+        let (log, report) = open(&disk, &meta).await.unwrap();
+
+        verify(&log, &report, &shown, &format!("cut at {steps} ({at:?}), seed {seed}")).await;
+        if at.is_none() {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn recovering_twice_changes_nothing_more_than_once() {
     for (steps, seed) in (0..).zip((0..SEEDS).cycle()) {
         let (disk, meta, _, at) = run_until(steps).await;
