@@ -450,6 +450,27 @@ async fn a_seal_in_the_next_segment_fails_with_the_chunks_that_found_no_room() {
 }
 
 #[tokio::test]
+async fn what_a_full_disk_took_of_a_failed_group_is_gone() {
+    let (disk, meta) = two_extents().await;
+    let (log, _) = open(&disk, &meta).await.unwrap();
+    disk.set_capacity(u64::try_from(disk.bytes(SEGMENT).len() + 1200).unwrap());
+    let small = log.put_whole(extent(5), 0, vec![chunk(5, 0)], record(5));
+    let large = log.put_whole(extent(6), 0, vec![chunk(6, 0), chunk(6, 1)], record(6));
+    let (small, large) = tokio::join!(small, large);
+    assert!(small.is_err() && large.is_err(), "they share one write: {small:?} {large:?}");
+    disk.set_capacity(1 << 30);
+    let mut outcomes = Vec::new();
+    whole(&log, 7, 0, &mut outcomes).await;
+
+    let rebuilt = MemMeta::new(Power::steady());
+    let (log, report) = open(&disk.crash(1, Power::steady()), &rebuilt).await.unwrap();
+
+    assert_eq!((report.damage_count, report.replayed_seals), (0, 3));
+    assert_eq!(log.find(extent(5), 0).unwrap(), None);
+    verify(&log, &report, &outcomes, "after the full disk").await;
+}
+
+#[tokio::test]
 async fn a_forgotten_extent_stays_forgotten_after_a_crash() {
     for seed in 0..SEEDS {
         let (disk, meta) = two_extents().await;
