@@ -28,6 +28,7 @@ pub struct SimDisk {
 
 type FileNumber = u64;
 
+#[derive(Clone)]
 struct State {
     files: BTreeMap<FileNumber, FileState>,
     names: BTreeMap<String, FileNumber>,
@@ -98,6 +99,16 @@ impl SimDisk {
         }
         drop(new);
         next
+    }
+
+    /// What a restart finds when the process was killed and power stayed: all that was written,
+    /// synced or not. This disk, its clones and open files are of no more use.
+    #[must_use]
+    pub fn kill(&self, power: Power) -> Self {
+        let mut old = self.state.lock();
+        let state = old.clone();
+        old.dead = true;
+        Self { state: Arc::new(Mutex::new(state)), power }
     }
 
     /// From now on all files together may have `bytes`.

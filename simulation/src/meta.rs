@@ -29,7 +29,7 @@ pub struct MemMeta {
     power: Power,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     rows: Rows,
     /// Writes that a crash may lose, oldest first: each row with the value it had before.
@@ -62,6 +62,15 @@ impl MemMeta {
         }
         let survived = State { rows: state.rows, ..State::default() };
         Self { state: Arc::new(RwLock::new(survived)), power }
+    }
+
+    /// What a restart finds when the process was killed and power stayed: all that was written.
+    #[must_use]
+    pub fn kill(&self, power: Power) -> Self {
+        let mut old = self.state.write();
+        let state = old.clone();
+        old.dead = true;
+        Self { state: Arc::new(RwLock::new(state)), power }
     }
 
     /// Every later write fails with `error`; `None` ends that.

@@ -241,6 +241,28 @@ async fn a_recovery_that_is_cut_at_any_step_can_be_repeated() {
 }
 
 #[tokio::test]
+async fn what_a_restart_has_shown_survives_a_power_cut_after_it() {
+    for (steps, seed) in (0..).flat_map(|steps| (0..SEEDS).map(move |seed| (steps, seed))) {
+        let (disk, meta, outcomes, at) = run_until(steps).await;
+        let (disk, meta) = (disk.kill(Power::steady()), meta.kill(Power::steady()));
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        let shown = |(number, chunks, outcome)| match log.find(extent(number), 0) {
+            Ok(Some(_)) => (number, chunks, Outcome::Acknowledged),
+            _ => (number, chunks, outcome),
+        };
+        let shown: Outcomes = outcomes.into_iter().map(shown).collect();
+
+        let (disk, meta) = crash(&disk, &meta, seed, &Power::steady());
+        let (log, report) = open(&disk, &meta).await.unwrap();
+
+        verify(&log, &report, &shown, &format!("cut at {steps} ({at:?}), seed {seed}")).await;
+        if at.is_none() {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn recovering_twice_changes_nothing_more_than_once() {
     for (steps, seed) in (0..).zip((0..SEEDS).cycle()) {
         let (disk, meta, _, at) = run_until(steps).await;
@@ -425,6 +447,27 @@ async fn a_seal_in_the_next_segment_fails_with_the_chunks_that_found_no_room() {
 
         assert!(matches!(put, Err(StoreError::Full { .. })), "{length}: {put:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_full_disk_took_of_a_failed_group_is_gone() {
+    let (disk, meta) = two_extents().await;
+    let (log, _) = open(&disk, &meta).await.unwrap();
+    disk.set_capacity(u64::try_from(disk.bytes(SEGMENT).len() + 1200).unwrap());
+    let small = log.put_whole(extent(5), 0, vec![chunk(5, 0)], record(5));
+    let large = log.put_whole(extent(6), 0, vec![chunk(6, 0), chunk(6, 1)], record(6));
+    let (small, large) = tokio::join!(small, large);
+    assert!(small.is_err() && large.is_err(), "they share one write: {small:?} {large:?}");
+    disk.set_capacity(1 << 30);
+    let mut outcomes = Vec::new();
+    whole(&log, 7, 0, &mut outcomes).await;
+
+    let rebuilt = MemMeta::new(Power::steady());
+    let (log, report) = open(&disk.crash(1, Power::steady()), &rebuilt).await.unwrap();
+
+    assert_eq!((report.damage_count, report.replayed_seals), (0, 3));
+    assert_eq!(log.find(extent(5), 0).unwrap(), None);
+    verify(&log, &report, &outcomes, "after the full disk").await;
 }
 
 #[tokio::test]

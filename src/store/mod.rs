@@ -8,6 +8,9 @@
 //!    taken for absence.
 //! 4. A failed sync stops its disk: nothing more is acknowledged from it.
 //!
+//! `simulation/tests/store_crash.rs` cuts power at every step and damages every part of a segment;
+//! `simulation/tests/store_conformance.rs` holds the twins to what the real seams do.
+//!
 //! This folder does not interpret a value, resolve a conflict, or know a peer.
 
 mod disk;

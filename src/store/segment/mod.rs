@@ -16,7 +16,7 @@
 //!   a valid seal, or in an older segment was synced once: that is damage. It is kept, reported and
 //!   counted; the search for the next valid header goes on behind it; extents that may have had
 //!   their seal there answer `Damaged`, never absence; and writing goes on in another segment.
-//!   Damage before the position is found by reads and by the scrubber.
+//!   Damage before the position is not looked for at start: reads find it.
 //! - *A seal survives a crash and one of its chunks does not.* Whether it was acknowledged cannot
 //!   be told, so the extent answers `Damaged` for that chunk.
 //! - *A record is read from the wrong place*, or a client stores bytes that look like a record, or
