@@ -129,3 +129,21 @@ async fn answers_that_nobody_asked_for_are_not_kept() {
 
     assert!(connection.close_reason().is_none());
 }
+
+#[tokio::test]
+async fn a_burst_of_handshakes_does_not_keep_a_peer_out() {
+    let (first, second) = (node(1), node(2));
+    let address = second.local_address().unwrap();
+    // More at once than are let in without proof of their address.
+    let mut crowd = Vec::new();
+    for number in 10..74 {
+        let dialler = node(number);
+        let config = dialler.hub.dialing[Class::Control.index()].clone();
+        let dialing = dialler.hub.endpoint.connect_with(config, address, "any.node.quorate");
+        crowd.push((dialler, dialing.unwrap()));
+    }
+
+    let (_hub, connection) = connect(&first, &second).await;
+
+    assert!(connection.close_reason().is_none());
+}

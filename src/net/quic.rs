@@ -285,6 +285,12 @@ fn gossip_on(link: &Arc<Link>, message: Bytes) {
 async fn accept(hub: Arc<Hub>) {
     let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     while let Some(incoming) = hub.endpoint.accept().await {
+        // Under load a dialler first proves that its address is its own, so that forged packets
+        // cannot take all the places.
+        if room.available_permits() < HANDSHAKES_MAX / 2 && incoming.may_retry() {
+            drop(incoming.retry());
+            continue;
+        }
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             figures::refused("handshakes");
             incoming.refuse();
