@@ -45,8 +45,3 @@ impl Format for ExtentRecord {
     const NAME: &'static str = "extent record";
     const NUMBER: u16 = 1;
 }
-
-/// The number of chunks of `length` bytes.
-pub(crate) fn chunks_of(length: u64) -> u32 {
-    u32::try_from(length.div_ceil(CHUNK_BYTES as u64)).unwrap_or(u32::MAX)
-}

@@ -1,9 +1,8 @@
 //! This node's extents, and the way to those of its peers.
 
-
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::codec::{Crc32c, decode_message, encode_format, encode_message};
 use crate::env::deadline_in;
@@ -163,12 +162,7 @@ impl Blobs {
         Err(too_few(&plan, errors))
     }
 
-    pub(super) fn record(
-        &self,
-        length: u64,
-        routing: &[u8],
-        n: usize,
-    ) -> Result<Bytes, BlobError> {
+    pub(super) fn record(&self, length: u64, routing: &[u8], n: usize) -> Result<Bytes, BlobError> {
         let record = ExtentRecord {
             length,
             routing: routing.to_vec(),
@@ -227,8 +221,7 @@ impl Blobs {
     /// [`HandlerError`] for messages that cannot be read.
     pub async fn serve_call(&self, request: Message) -> Result<Message, HandlerError> {
         let refused = |reason: String| HandlerError::Refused(reason);
-        let decoded =
-            decode_message(&request.body).map_err(|error| refused(error.to_string()))?;
+        let decoded = decode_message(&request.body).map_err(|error| refused(error.to_string()))?;
         let BlobRequest::PutWhole { extent, checksums, record } = decoded else {
             return Err(refused("this request needs a stream of its own".into()));
         };
@@ -260,7 +253,11 @@ impl Blobs {
         }
     }
 
-    async fn serve_put(&self, extent: ExtentId, mut stream: BulkStream) -> Result<(), HandlerError> {
+    async fn serve_put(
+        &self,
+        extent: ExtentId,
+        mut stream: BulkStream,
+    ) -> Result<(), HandlerError> {
         let failed = |reason: String| HandlerError::Failed(reason);
         let taken = self.take_pieces(extent, &mut stream).await;
         if taken.is_err() {
@@ -378,4 +375,3 @@ impl BlobError {
         Outcome::None
     }
 }
-

@@ -177,8 +177,7 @@ impl BlobWriter {
     }
 
     fn is_down(&self, owner: NodeId) -> bool {
-        owner != self.blobs.me()
-            && self.blobs.coordinator.peers().liveness(owner) == Liveness::Down
+        owner != self.blobs.me() && self.blobs.coordinator.peers().liveness(owner) == Liveness::Down
     }
 
     fn open_lane(&self, owner: NodeId, extent: ExtentId) -> Lane {

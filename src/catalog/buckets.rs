@@ -189,7 +189,11 @@ impl Catalog {
             .secrets()
             .seal(&access_key_id, &secret, &*site.entropy)
             .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let owner = format!("{}{}", hex::encode(site.entropy.next_id()), hex::encode(site.entropy.next_id()));
+        let owner = format!(
+            "{}{}",
+            hex::encode(site.entropy.next_id()),
+            hex::encode(site.entropy.next_id())
+        );
         let row = CredentialRow {
             version: Version::unminted(),
             access_key_id: access_key_id.clone(),

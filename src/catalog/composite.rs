@@ -11,7 +11,7 @@ use super::records::{Checksum, ChecksumAlgorithm, ChecksumKind};
 
 /// Why parts do not combine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CompositeError {
+pub(super) enum CompositeError {
     /// A part's ETag is no MD5 in hexadecimal.
     #[error("the ETag '{etag}' of a part is no MD5 in hexadecimal")]
     NoMd5 {
@@ -36,11 +36,11 @@ pub enum CompositeError {
 
 /// A part's size in bytes and its checksums.
 #[derive(Clone, Copy, Debug)]
-pub struct PartSum<'a> {
+pub(super) struct PartSum<'a> {
     /// Its bytes.
-    pub size: u64,
+    pub(super) size: u64,
     /// Its checksums.
-    pub checksums: &'a [Checksum],
+    pub(super) checksums: &'a [Checksum],
 }
 
 /// The ETag of an object made of parts with these ETags (MD5 in hexadecimal, without quotes,
@@ -48,7 +48,7 @@ pub struct PartSum<'a> {
 ///
 /// # Errors
 /// [`CompositeError::NoMd5`].
-pub fn multipart_etag<'a>(
+pub(super) fn multipart_etag<'a>(
     etags: impl IntoIterator<Item = &'a str>,
 ) -> Result<String, CompositeError> {
     let mut md5 = Md5::new();
@@ -70,7 +70,7 @@ pub fn multipart_etag<'a>(
 ///
 /// # Errors
 /// [`CompositeError::NoChecksum`], [`CompositeError::NotLinear`].
-pub fn combined_checksum(
+pub(super) fn combined_checksum(
     algorithm: ChecksumAlgorithm,
     kind: ChecksumKind,
     parts: &[PartSum<'_>],

@@ -42,9 +42,11 @@ pub(super) fn row(table: TableId, sort: &str) -> RowKey {
 /// Whoever makes changes of full-copy tables.
 pub(super) fn decider(coordinator: &Coordinator) -> Result<NodeId, CatalogError> {
     let layout = coordinator.layout().map_err(CatalogError::from)?;
-    layout.members().first().map(|member| member.node).ok_or_else(|| CatalogError::Internal {
-        reason: "the layout has no members".into(),
-    })
+    layout
+        .members()
+        .first()
+        .map(|member| member.node)
+        .ok_or_else(|| CatalogError::Internal { reason: "the layout has no members".into() })
 }
 
 /// Makes one change on all members. Only the decider calls this, one change at a time.

@@ -89,11 +89,7 @@ pub(super) fn parts_prefix(key: &Key, upload: UploadId) -> Bytes {
 pub(super) fn part_row(bucket: &BucketRecord, key: &Key, upload: UploadId, part: u16) -> RowKey {
     let mut sort = upload_sort(PARTS, key.as_bytes(), upload);
     sort.extend_from_slice(&part.to_be_bytes());
-    RowKey {
-        table: TableId::Uploads,
-        routing: routing_of(bucket, key),
-        sort: sort.into(),
-    }
+    RowKey { table: TableId::Uploads, routing: routing_of(bucket, key), sort: sort.into() }
 }
 
 /// The part number of a part's sort key.

@@ -58,10 +58,8 @@ impl LocalCopy {
             let copy = Arc::clone(self);
             (table, Box::new(move |_sort: &[u8], record: &Bytes| copy.take(table, record)))
         };
-        replica.set_watchers(BTreeMap::from([
-            watch(TableId::Buckets),
-            watch(TableId::Credentials),
-        ]));
+        replica
+            .set_watchers(BTreeMap::from([watch(TableId::Buckets), watch(TableId::Credentials)]));
         for table in [TableId::Buckets, TableId::Credentials] {
             for (_, record) in replica.all_rows(table)? {
                 self.take(table, &record);

@@ -38,7 +38,7 @@ pub use records::{
 pub use remote::CATALOG_SERVICE;
 pub use secret_box::{CannotOpen, SecretBox};
 pub use service::{
-    Catalog, CatalogLimits, CreateBucket, ListEntry, ListObjects, ListPage, ListParts,
-    ListUploads, PartsPage, PutReceipt, UploadsPage,
+    Catalog, CatalogLimits, CreateBucket, ListEntry, ListObjects, ListPage, ListParts, ListUploads,
+    PartsPage, PutReceipt, UploadsPage,
 };
 pub use uploads::NamedPart;

@@ -185,8 +185,7 @@ impl Catalog {
         row: &RowKey,
         want: Want,
     ) -> Result<(Option<ObjectRow>, ReadReceipt), CatalogError> {
-        let receipt =
-            self.coordinator.read(row, usize::from(bucket.n), bucket.level, want).await?;
+        let receipt = self.coordinator.read(row, usize::from(bucket.n), bucket.level, want).await?;
         let record = receipt.record.as_ref().map(decode_row).transpose()?;
         Ok((record, receipt))
     }

@@ -37,7 +37,9 @@ impl ObjectReader {
             return Box::pin(futures_util::stream::empty());
         }
         match &self.place {
-            BodyPlace::Inline { .. } => Box::pin(once(std::future::ready(self.inline_range(range)))),
+            BodyPlace::Inline { .. } => {
+                Box::pin(once(std::future::ready(self.inline_range(range))))
+            }
             BodyPlace::Attached(extent) => Box::pin(
                 self.blobs
                     .read_attached(*extent, self.routing.clone(), self.n, range)

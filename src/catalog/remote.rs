@@ -30,13 +30,19 @@ pub(super) enum CatalogRequest {
 pub(super) enum CatalogReply {
     Done,
     /// The credential's access key id: its secret is in the copy that every member has.
-    Credential { access_key_id: String },
+    Credential {
+        access_key_id: String,
+    },
     Digest {
         #[serde(with = "serde_bytes")]
         digest: Vec<u8>,
     },
-    Rows { rows: TableRows },
-    Failed { error: RemoteError },
+    Rows {
+        rows: TableRows,
+    },
+    Failed {
+        error: RemoteError,
+    },
 }
 
 /// A [`CatalogError`] that travels.

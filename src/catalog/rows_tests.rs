@@ -25,11 +25,7 @@ fn upload(node: u8, time: u64, state: UploadState) -> UploadRow {
         version: version(node, time),
         bucket: BucketId::from_bytes([9; 16]),
         bucket_epoch: 1,
-        kind: UploadKind::Upload {
-            initiated: UnixMillis(1),
-            object: NewObject::default(),
-            state,
-        },
+        kind: UploadKind::Upload { initiated: UnixMillis(1), object: NewObject::default(), state },
     }
 }
 
@@ -75,8 +71,5 @@ fn a_late_part_of_an_open_upload_does_not_reopen_an_aborted_one() {
 
     let merged = aborted.merge(reopened);
 
-    assert!(matches!(
-        merged.kind,
-        UploadKind::Upload { state: UploadState::Aborted, .. }
-    ));
+    assert!(matches!(merged.kind, UploadKind::Upload { state: UploadState::Aborted, .. }));
 }

@@ -32,7 +32,12 @@ impl SecretBox {
     ///
     /// # Errors
     /// Only if the secret is longer than the cipher allows (64 GiB).
-    pub fn seal(&self, id: &str, secret: &str, entropy: &dyn Entropy) -> Result<Vec<u8>, CannotOpen> {
+    pub fn seal(
+        &self,
+        id: &str,
+        secret: &str,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u8>, CannotOpen> {
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&entropy.next_id()[..NONCE_LEN]);
         let mut sealed = secret.as_bytes().to_vec();

@@ -127,11 +127,7 @@ pub struct CatalogLimits {
 
 impl Default for CatalogLimits {
     fn default() -> Self {
-        Self {
-            inline_max: ByteCount::kib(16),
-            attached_max: ByteCount::mib(1),
-            bodies_max: 256,
-        }
+        Self { inline_max: ByteCount::kib(16), attached_max: ByteCount::mib(1), bodies_max: 256 }
     }
 }
 

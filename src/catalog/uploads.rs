@@ -225,8 +225,7 @@ impl Catalog {
             }
             UploadState::Completing(live) => *live,
             UploadState::Open => {
-                let live =
-                    self.assemble(bucket, key, upload, &object, named, checksum).await?;
+                let live = self.assemble(bucket, key, upload, &object, named, checksum).await?;
                 let state = UploadState::Completing(Box::new(live.clone()));
                 let kind = UploadKind::Upload { initiated, object: object.clone(), state };
                 self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
@@ -238,13 +237,10 @@ impl Catalog {
             Some((from, head)) if from == upload => PutReceipt { head, served },
             _ => self.commit_object(bucket, key, Some(live.clone()), Bytes::new()).await?,
         };
-        let state = UploadState::Completed {
-            head: Box::new(live),
-            modified: receipt.head.modified,
-        };
+        let state =
+            UploadState::Completed { head: Box::new(live), modified: receipt.head.modified };
         let kind = UploadKind::Upload { initiated, object, state };
-        if let Err(error) =
-            self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await
+        if let Err(error) = self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await
         {
             // The object is there; a repeated completion will find it by its upload id.
             tracing::warn!(%upload, %error, "a completed upload was not marked so");
@@ -374,7 +370,11 @@ fn choose_parts(
         let matches = part.summary.etag == *etag
             && checksums.iter().all(|wanted| {
                 let same = |found: &&Checksum| found.algorithm == wanted.algorithm;
-                part.summary.checksums.iter().find(same).is_none_or(|found| found.value == wanted.value)
+                part.summary
+                    .checksums
+                    .iter()
+                    .find(same)
+                    .is_none_or(|found| found.value == wanted.value)
             });
         if !matches {
             return Err(CatalogError::InvalidPart { part: *number });

@@ -63,7 +63,9 @@ pub enum BootstrapError {
         names: String,
     },
     /// More nodes are there than the operator expects.
-    #[error("{seen} nodes are up, more than the {expected} expected ({names}): say --expect {seen}")]
+    #[error(
+        "{seen} nodes are up, more than the {expected} expected ({names}): say --expect {seen}"
+    )]
     TooMany {
         /// How many are up.
         seen: usize,
@@ -204,7 +206,9 @@ impl Membership {
                 .gossip
                 .peers()
                 .into_iter()
-                .filter(|peer| peer.liveness == Liveness::Up && peer.facts.contains_key(facts::ZONE))
+                .filter(|peer| {
+                    peer.liveness == Liveness::Up && peer.facts.contains_key(facts::ZONE)
+                })
                 .collect();
             if up.len() == expected {
                 return Ok(up.iter().map(member_of).collect());

@@ -27,8 +27,9 @@ impl LayoutHolder {
         let stored = meta.get(Family::Local, LAYOUT_KEY)?;
         let current = stored
             .map(|bytes| {
-                decode_format::<Layout>(&bytes).map(Arc::new).map_err(|error| {
-                    StoreError::Damaged { path: "meta/local/layout".into(), reason: error.to_string() }
+                decode_format::<Layout>(&bytes).map(Arc::new).map_err(|error| StoreError::Damaged {
+                    path: "meta/local/layout".into(),
+                    reason: error.to_string(),
                 })
             })
             .transpose()?;

@@ -22,9 +22,6 @@ use crate::types::{Key, NodeId, Zone};
 use super::start::Node;
 use super::status::name_of;
 
-/// How long `cluster init` waits for the nodes that it expects.
-const INIT_PATIENCE: Duration = Duration::from_secs(20);
-
 /// The owner of buckets that an operator creates for nobody.
 const NOBODY: &str = "operator";
 
@@ -133,19 +130,22 @@ impl ClusterControl for Control {
     async fn init(&self, request: InitRequest) -> Result<InitReport, AdminError> {
         let fresh = self.node.membership.holder().current().is_none();
         let expected = usize::try_from(request.expect).unwrap_or(usize::MAX);
-        let made = self.node.membership.init(expected, self.partitions, INIT_PATIENCE).await;
+        let patience = Duration::from_secs(u64::from(request.wait_seconds));
+        let made = self.node.membership.init(expected, self.partitions, patience).await;
         let layout = made.map_err(|error| match error {
             BootstrapError::AlreadyMember(_) => {
                 AdminError::new(ErrorKind::AlreadyInitialized, error.to_string())
                     .next("quorate status")
             }
-            error => AdminError::new(ErrorKind::Unavailable, error.to_string())
-                .next("quorate status"),
+            error => {
+                AdminError::new(ErrorKind::Unavailable, error.to_string()).next("quorate status")
+            }
         })?;
         if !fresh {
             let message = format!("cluster {} has its first layout already", layout.cluster());
-            return Err(AdminError::new(ErrorKind::AlreadyInitialized, message)
-                .next("quorate status"));
+            return Err(
+                AdminError::new(ErrorKind::AlreadyInitialized, message).next("quorate status")
+            );
         }
         let peers = self.node.membership.gossip().peers();
         Ok(InitReport {
@@ -186,15 +186,11 @@ impl ClusterControl for Control {
         let key = Key::new(query.key.clone().into_bytes())
             .map_err(|error| AdminError::new(ErrorKind::Invalid, error.to_string()))?;
         let location = self.node.catalog.locate(&bucket, &key).await.map_err(refusal)?;
-        let owners = location
-            .owners
-            .iter()
-            .map(|(node, holds)| self.replica(*node, Role::Owner, holds));
+        let owners =
+            location.owners.iter().map(|(node, holds)| self.replica(*node, Role::Owner, holds));
         let unasked = OwnerHolds::Unknown("fallbacks are not asked".into());
-        let fallbacks = location
-            .fallbacks
-            .iter()
-            .map(|node| self.replica(*node, Role::Fallback, &unasked));
+        let fallbacks =
+            location.fallbacks.iter().map(|node| self.replica(*node, Role::Fallback, &unasked));
         Ok(Location {
             bucket: query.bucket,
             key: query.key,
@@ -206,18 +202,16 @@ impl ClusterControl for Control {
     }
 
     async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError> {
-        let name: BucketName = request.name.parse().map_err(
-            |error: crate::catalog::InvalidBucketName| {
+        let name: BucketName =
+            request.name.parse().map_err(|error: crate::catalog::InvalidBucketName| {
                 AdminError::new(ErrorKind::Invalid, error.to_string())
-            },
-        )?;
+            })?;
         let owner = match &request.owner {
             Some(access_key_id) => self.credential(access_key_id)?.owner.clone(),
             None => OwnerId(NOBODY.to_owned()),
         };
         let level = Some(request.level.unwrap_or(self.default_level));
-        let created =
-            self.node.catalog.create_bucket(CreateBucket { name, owner, level }).await;
+        let created = self.node.catalog.create_bucket(CreateBucket { name, owner, level }).await;
         created.map(|bucket| self.bucket_info(&bucket)).map_err(refusal)
     }
 

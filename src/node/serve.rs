@@ -156,10 +156,7 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
             attached_max: config.store.attached_max,
             bodies_max: usize::try_from(bodies_max).unwrap_or(usize::MAX),
         },
-        patience: Patience {
-            answer: config.limits.request_deadline / 3,
-            ..Patience::default()
-        },
+        patience: Patience { answer: config.limits.request_deadline / 3, ..Patience::default() },
         segment_size: config.store.segment_size,
     }
 }
@@ -171,6 +168,7 @@ async fn listen(config: &Config, node: &Arc<Node>) -> anyhow::Result<Vec<Server>
         Environment { clock: Arc::clone(&seams.clock), tasks: Arc::clone(&seams.tasks) };
     let limits = Limits {
         connections_max: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+        requests_max: usize::try_from(config.limits.requests).unwrap_or(usize::MAX),
         ..Limits::default()
     };
     let front = S3Front::new(
@@ -178,6 +176,7 @@ async fn listen(config: &Config, node: &Arc<Node>) -> anyhow::Result<Vec<Server>
         S3Config {
             region: config.s3.region.clone(),
             root_domains: config.s3.root_domains.clone(),
+            default_level: config.s3.default_level,
             clock: Arc::clone(&seams.clock),
             entropy: Arc::clone(&seams.entropy),
         },

@@ -9,9 +9,7 @@ use crate::blob::Blobs;
 use crate::catalog::{Catalog, CatalogLimits, SecretBox};
 use crate::causality::HybridTime;
 use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
-use crate::membership::{
-    Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts,
-};
+use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
 use crate::net::Transport;
 use crate::replication::{
     Coordinator, HYBRID_TIME_KEY, Patience, PeerView, Replica, ReplicationError, Site,
@@ -118,11 +116,7 @@ impl Foundation {
             identity.node,
             identity.boot,
             floor,
-            (
-                Arc::clone(&seams.clock),
-                Arc::clone(&seams.entropy),
-                Arc::clone(&seams.tasks),
-            ),
+            (Arc::clone(&seams.clock), Arc::clone(&seams.entropy), Arc::clone(&seams.tasks)),
         );
         Ok(Self { seams, identity, site, holder })
     }
@@ -180,8 +174,7 @@ impl Node {
         .with_patience(settings.patience);
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
-        let catalog =
-            Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
+        let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -201,15 +194,8 @@ impl Node {
             catalog: catalog.clone(),
         }));
         let started = seams.clock.monotonic();
-        let node = Arc::new(Self {
-            membership,
-            catalog,
-            blobs,
-            coordinator,
-            seams,
-            settings,
-            started,
-        });
+        let node =
+            Arc::new(Self { membership, catalog, blobs, coordinator, seams, settings, started });
         node.begin_to_speak();
         Ok(node)
     }
@@ -261,8 +247,8 @@ impl Node {
         loop {
             let disk = Arc::clone(&self.seams.segments);
             if let Some(Ok(space)) = blocking(&self.seams.tasks, move || disk.space()).await {
-                let used = self.blobs.segments().figures().bytes
-                    + self.seams.meta.figures().disk_bytes;
+                let used =
+                    self.blobs.segments().figures().bytes + self.seams.meta.figures().disk_bytes;
                 let gossip = self.membership.gossip();
                 gossip.publish("used", used.to_string());
                 gossip.publish("free", space.free.to_string());

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::admin::{
-    ClusterStatus, Finding, Health, HealthLevel, NodeStatus, RingNode, RingReport,
-};
+use crate::admin::{ClusterStatus, Finding, Health, HealthLevel, NodeStatus, RingNode, RingReport};
 use crate::membership::{Liveness, PeerState, facts};
 use crate::replication::Level;
 use crate::ring::{Capacity, Layout};

@@ -92,13 +92,7 @@ impl Replica {
     /// A replica over `rows` that knows `tables`.
     #[must_use]
     pub fn new(rows: Rows, tables: Tables, site: Arc<Site>) -> Arc<Self> {
-        Arc::new(Self {
-            rows,
-            tables,
-            site,
-            admission: OnceLock::new(),
-            watchers: OnceLock::new(),
-        })
+        Arc::new(Self { rows, tables, site, admission: OnceLock::new(), watchers: OnceLock::new() })
     }
 
     /// Asks `admission` before every write from now on. The first call counts.
@@ -272,10 +266,7 @@ impl Replica {
         self.rows.meta().scan(table.family(), &everything, &mut |key, value| {
             // Partition zero and an empty routing key stand before the sort key.
             if let Some(sort) = key.get(4..) {
-                rows.push((
-                    Bytes::copy_from_slice(sort),
-                    Bytes::copy_from_slice(record_in(value)),
-                ));
+                rows.push((Bytes::copy_from_slice(sort), Bytes::copy_from_slice(record_in(value))));
             }
             Visit::Next
         })?;
@@ -292,9 +283,7 @@ impl Replica {
 fn check_inline(facts: Option<InlineFacts>, inline: &Bytes) -> Result<(), ReplicationError> {
     let fits = match facts {
         None => inline.is_empty(),
-        Some(facts) => {
-            u32::try_from(inline.len()) == Ok(facts.length) && facts.crc.matches(inline)
-        }
+        Some(facts) => u32::try_from(inline.len()) == Ok(facts.length) && facts.crc.matches(inline),
     };
     if fits {
         return Ok(());
@@ -337,7 +326,8 @@ fn scan_slice(
     let from = stored_key(partition, &slice.routing, &slice.from.clone().max(scan.prefix.clone()));
     let whole = stored_key(partition, &slice.routing, &scan.prefix);
     let range = KeyRange { start: from.to_vec(), end: KeyRange::prefix(whole.to_vec()).end };
-    let mut walk = SliceWalk { scan, limit: slice.limit as usize, passed: 0, items: Vec::new(), next: None };
+    let mut walk =
+        SliceWalk { scan, limit: slice.limit as usize, passed: 0, items: Vec::new(), next: None };
     meta.scan(scan.table.family(), &range, &mut |key, value| {
         walk.visit(&base, key.get(base.len()..).unwrap_or_default(), value)
     })?;

@@ -204,7 +204,11 @@ impl ReadTally {
         if !fetch.is_empty() {
             return ReadDecision::Fetch(fetch);
         }
-        if told.iter().all(|t| t.1 == told[0].1) { ReadDecision::Agreed } else { ReadDecision::Merge }
+        if told.iter().all(|t| t.1 == told[0].1) {
+            ReadDecision::Agreed
+        } else {
+            ReadDecision::Merge
+        }
     }
 
     /// The owners that answered with something else than `merged`: read repair brings it to them.

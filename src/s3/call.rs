@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::{BucketRecord, Catalog, Credential};
 use crate::env::{Clock, Entropy};
+use crate::replication::Level;
 
 use super::auth::Authenticator;
 use super::authorize::Access;
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) region: String,
     /// Suffixes of virtual hosts.
     pub(crate) root_domains: Vec<String>,
+    /// The level of buckets that are created without one.
+    pub(crate) default_level: Level,
     /// Verifies signatures.
     pub(crate) authenticator: Authenticator,
     /// Time.

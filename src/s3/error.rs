@@ -241,6 +241,7 @@ impl From<CatalogError> for S3Error {
                 return Self::new(Code::InvalidPart).detail("PartNumber", part.to_string());
             }
             CatalogError::InvalidPartOrder => Code::InvalidPartOrder,
+            CatalogError::ChecksumMismatch { .. } => return Self::with(Code::BadDigest, message),
             CatalogError::PartTooSmall { part, size } => {
                 return Self::with(Code::EntityTooSmall, message)
                     .detail("PartNumber", part.to_string())

@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use crate::catalog::Catalog;
 use crate::env::{Clock, Entropy, deadline_in, timeout_at};
+use crate::replication::Level;
 
 use super::auth::{Authenticated, Authenticator, Payload};
 use super::authorize::authorize;
@@ -36,6 +37,8 @@ pub struct S3Config {
     pub region: String,
     /// Suffixes of virtual hosts: with `s3.example.org`, `photos.s3.example.org` is a bucket.
     pub root_domains: Vec<String>,
+    /// The level of buckets that are created without one.
+    pub default_level: Level,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for request ids.
@@ -52,9 +55,10 @@ impl S3Front {
     /// A front over that catalogue.
     #[must_use]
     pub fn new(catalog: Catalog, config: S3Config) -> Self {
-        let S3Config { region, root_domains, clock, entropy } = config;
+        let S3Config { region, root_domains, default_level, clock, entropy } = config;
         let authenticator = Authenticator::new(&region);
-        let shared = Shared { catalog, region, root_domains, authenticator, clock, entropy };
+        let shared =
+            Shared { catalog, region, root_domains, default_level, authenticator, clock, entropy };
         Self { shared: Arc::new(shared) }
     }
 

@@ -208,11 +208,7 @@ impl Coordinator {
         let coordinator = self.clone();
         let request = ReplicaRequest::Read {
             layout: plan.layout.version().0,
-            row: RowName {
-                table: row.table,
-                routing: row.routing.clone(),
-                sort: row.sort.clone(),
-            },
+            row: RowName { table: row.table, routing: row.routing.clone(), sort: row.sort.clone() },
             want,
         };
         async move {
@@ -241,10 +237,8 @@ impl Coordinator {
         n: usize,
     ) -> Result<Vec<(NodeId, Result<Option<Bytes>, String>)>, ReplicationError> {
         let plan = ReplicaPlan::for_row(&self.layout, row, n, Level::All)?;
-        let asked = plan
-            .owners
-            .iter()
-            .map(|&owner| self.ask_owner(owner, &plan, row, Want::Record));
+        let asked =
+            plan.owners.iter().map(|&owner| self.ask_owner(owner, &plan, row, Want::Record));
         let told = futures_util::future::join_all(asked).await;
         Ok(told
             .into_iter()
@@ -260,11 +254,7 @@ impl Coordinator {
         let degraded = !reading.reasons.is_empty();
         // Any whole answer will do: they are equal.
         let held = reading.whole.into_values().next().unwrap_or_default();
-        ReadReceipt {
-            record: held.record,
-            inline: held.inline,
-            served: Served { level, degraded },
-        }
+        ReadReceipt { record: held.record, inline: held.inline, served: Served { level, degraded } }
     }
 
     /// Merges answers that differ, answers, and repairs the stale owners behind the client.
@@ -318,8 +308,7 @@ impl Coordinator {
             REPAIRS.inc();
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
-                let (replica, row, partition) =
-                    (self.replica.clone(), row.clone(), plan.partition);
+                let (replica, row, partition) = (self.replica.clone(), row.clone(), plan.partition);
                 async move {
                     if let Err(error) = replica.write(&row, partition, &record, &inline).await {
                         tracing::debug!(%error, "read repair of the local copy failed");

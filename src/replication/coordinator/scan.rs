@@ -110,8 +110,7 @@ impl Coordinator {
         let mut slices = Vec::with_capacity(query.slices.len());
         for routing in &query.slices {
             let partition = layout.partition_of(routing);
-            let plan =
-                ReplicaPlan::for_partition(layout.clone(), partition, query.n, query.level)?;
+            let plan = ReplicaPlan::for_partition(layout.clone(), partition, query.n, query.level)?;
             slices.push(Slice {
                 routing: routing.clone(),
                 plan,
@@ -271,8 +270,7 @@ impl Coordinator {
         slice: &Slice,
         sort: &Bytes,
     ) -> Result<Option<ScanEntry>, ReplicationError> {
-        let row =
-            RowKey { table: query.table, routing: slice.routing.clone(), sort: sort.clone() };
+        let row = RowKey { table: query.table, routing: slice.routing.clone(), sort: sort.clone() };
         let receipt = self.read(&row, query.n, query.level, Want::Record).await?;
         let Some(record) = receipt.record else {
             return Ok(None);

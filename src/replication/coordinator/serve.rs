@@ -157,9 +157,7 @@ fn write_reply(written: Result<(), ReplicationError>) -> Result<ReplicaReply, Ha
     }
 }
 
-fn coordinate_reply(
-    written: Result<super::WriteReceipt, ReplicationError>,
-) -> CoordinateReply {
+fn coordinate_reply(written: Result<super::WriteReceipt, ReplicationError>) -> CoordinateReply {
     match written {
         Ok(receipt) => CoordinateReply::Written { record: receipt.record, served: receipt.served },
         Err(ReplicationError::Unavailable { answered, needed, outcome, reason }) => {

@@ -35,11 +35,11 @@ pub struct WriteReceipt {
 }
 
 /// One owner's answer to a write.
-type Answer = (NodeId, WriteAnswer, Option<Refusal>);
+pub(super) type Answer = (NodeId, WriteAnswer, Option<Refusal>);
 
 /// Why an owner did not take a write.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     StaleBucket,
     Full(String),
     Other(String),
@@ -139,11 +139,7 @@ impl Coordinator {
         let coordinator = self.clone();
         let request = ReplicaRequest::Write {
             layout: plan.layout.version().0,
-            row: RowName {
-                table: row.table,
-                routing: row.routing.clone(),
-                sort: row.sort.clone(),
-            },
+            row: RowName { table: row.table, routing: row.routing.clone(), sort: row.sort.clone() },
             record,
         };
         async move {
@@ -167,11 +163,7 @@ impl Coordinator {
     ) -> Result<(), ReplicationError> {
         let request = ReplicaRequest::Write {
             layout: self.layout()?.version().0,
-            row: RowName {
-                table: row.table,
-                routing: row.routing.clone(),
-                sort: row.sort.clone(),
-            },
+            row: RowName { table: row.table, routing: row.routing.clone(), sort: row.sort.clone() },
             record,
         };
         let (outcome, reason) = match self.ask(peer, &request, Bytes::new()).await {
@@ -234,11 +226,7 @@ impl Coordinator {
     ) -> Result<WriteReceipt, ReplicationError> {
         let request = CoordinateRequest {
             layout: plan.layout.version().0,
-            row: RowName {
-                table: row.table,
-                routing: row.routing.clone(),
-                sort: row.sort.clone(),
-            },
+            row: RowName { table: row.table, routing: row.routing.clone(), sort: row.sort.clone() },
             record,
             n: u8::try_from(n).unwrap_or(u8::MAX),
             level,
@@ -270,14 +258,13 @@ enum Forwarded {
 }
 
 fn coordinated(body: &[u8]) -> Result<Forwarded, ReplicationError> {
-    let reply = decode_message::<CoordinateReply>(body).map_err(|error| {
-        ReplicationError::Unavailable {
+    let reply =
+        decode_message::<CoordinateReply>(body).map_err(|error| ReplicationError::Unavailable {
             answered: 0,
             needed: 1,
             outcome: Outcome::Unknown,
             reason: error.to_string(),
-        }
-    })?;
+        })?;
     match reply {
         CoordinateReply::Written { record, served } => {
             Ok(Forwarded::Done(WriteReceipt { record, served }))
@@ -317,11 +304,8 @@ fn peer_answer(owner: NodeId, reply: ReplicaReply) -> Answer {
 }
 
 fn failed_answer(owner: NodeId, error: &PeerError) -> Answer {
-    let answer = if error.certainly_not_done() {
-        WriteAnswer::NotDone
-    } else {
-        WriteAnswer::Uncertain
-    };
+    let answer =
+        if error.certainly_not_done() { WriteAnswer::NotDone } else { WriteAnswer::Uncertain };
     (owner, answer, Some(Refusal::Other(error.to_string())))
 }
 

@@ -42,7 +42,8 @@ impl CreateBucket {
         let Self { name, level } = self;
         let location = format!("/{name}");
         let owner = call.caller.owner.clone();
-        let wanted = Wanted { name: name.clone(), owner, level };
+        let chosen = Some(level.unwrap_or(call.shared.default_level));
+        let wanted = Wanted { name: name.clone(), owner, level: chosen };
         match call.catalog().create_bucket(wanted).await {
             Ok(_) => {}
             // us-east-1 answers a repetition as it answered the first time, unless it asks for
