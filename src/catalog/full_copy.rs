@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::causality::HybridTime;
 use crate::codec::{decode_message, encode_format, encode_message};
 use crate::env::deadline_in;
 use crate::membership::Liveness;
@@ -80,7 +81,8 @@ pub(super) async fn write_everywhere<R: Record>(
     let (show, minted) = oneshot::channel();
     let show = move |record| drop(show.send(record));
     let replica = coordinator.replica();
-    replica.mint(&row, Partition(0), &record, &Bytes::new(), show).await?;
+    let floor = HybridTime::default();
+    replica.mint((&row, Partition(0)), &record, &Bytes::new(), floor, show).await?;
     let minted = minted.await.map_err(|_| CatalogError::Internal {
         reason: "a change was stored without being minted".into(),
     })?;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::causality::Stamp;
 use crate::net::ServiceId;
 
 use super::level::{Level, Outcome, Served};
@@ -49,8 +50,8 @@ pub(crate) enum ReplicaRequest {
 /// A replica's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ReplicaReply {
-    /// The record is durable, merged with what was there.
-    Written,
+    /// The record is durable, merged with what was there; if what was there is newer, its order.
+    Written { newer: Option<(u32, Stamp)> },
     /// The record, if there is one; inline bytes ride as the attachment.
     Row { record: Option<Bytes> },
     /// The record's digest, if there is a record.

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 
-use crate::causality::HybridTime;
+use crate::causality::{HybridTime, Stamp};
 use crate::env::blocking;
 use crate::ring::Partition;
 use crate::store::{Batch, Decided, Family, KeyRange, MetaStore, Rows, StoreError, Visit};
@@ -126,7 +126,8 @@ impl Replica {
         }
     }
 
-    /// Merges `record` into this node's copy; durable when it returns.
+    /// Merges `record` into this node's copy; durable when it returns. Tells the order of what
+    /// was held before if that is greater: the record then lost the merge here.
     ///
     /// # Errors
     /// [`ReplicationError`] if the bytes beside it do not match, or storage fails.
@@ -136,35 +137,39 @@ impl Replica {
         partition: Partition,
         record: &Bytes,
         inline: &Bytes,
-    ) -> Result<(), ReplicationError> {
+    ) -> Result<Option<(u32, Stamp)>, ReplicationError> {
         self.check_admission(row)?;
         let schema = Arc::clone(self.schema(row.table)?);
         check_inline(schema.facts(record)?.inline, inline)?;
         let key = row.stored(partition);
         let family = row.table.family();
-        let merged = self
+        let (merged, newer) = self
             .rows
             .update(family, key.clone(), |current| {
-                let merged = schema.merge(current.map(record_in), record)?;
+                let current = current.map(record_in);
+                let merged = schema.merge(current, record)?;
+                // Only a record that lost, or was there already, leaves the stored one as it is
+                // or is not the newest of the two.
+                let newer = schema.newer(current, record)?;
                 let (batch, record) = batch_of(&*schema, family, &key, merged, inline)?;
-                Ok::<_, ReplicationError>(Decided { batch, outcome: record })
+                Ok::<_, ReplicationError>(Decided { batch, outcome: (record, newer) })
             })
             .await??;
         self.notify(row, merged);
-        Ok(())
+        Ok(newer)
     }
 
-    /// Gives `record` a version that supersedes this node's copy, shows the minted record to
-    /// `minted` at once, and merges it; durable when it returns.
+    /// Gives `record` a version that supersedes this node's copy and lies above `floor`, shows
+    /// the minted record to `minted` at once, and merges it; durable when it returns.
     ///
     /// # Errors
     /// As [`Replica::write`]; if `minted` was not called, nothing was done.
     pub async fn mint(
         &self,
-        row: &RowKey,
-        partition: Partition,
+        (row, partition): (&RowKey, Partition),
         record: &Bytes,
         inline: &Bytes,
+        floor: HybridTime,
         minted: impl FnOnce(Bytes) + Send,
     ) -> Result<(), ReplicationError> {
         self.check_admission(row)?;
@@ -178,7 +183,7 @@ impl Replica {
             .update(family, key.clone(), |current| {
                 let mut time = HybridTime::default();
                 let made = schema.mint(current.map(record_in), record, &mut |current| {
-                    let version = site.mint(current);
+                    let version = site.mint(current, floor);
                     time = version.stamp.time;
                     version
                 })?;

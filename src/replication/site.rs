@@ -55,11 +55,12 @@ impl Site {
         })
     }
 
-    /// The version of a write that replaces `current`, which is what this replica holds.
-    pub(crate) fn mint(&self, current: Option<&Version>) -> Version {
+    /// The version of a write that replaces `current`, which is what this replica holds, and
+    /// that lies above `floor`, which another owner is known to hold.
+    pub(crate) fn mint(&self, current: Option<&Version>, floor: HybridTime) -> Version {
         let wall = self.clock.wall().0;
         let seen = current.map_or(HybridTime::default(), |version| version.stamp.time);
-        let time = self.hybrid.lock().tick_above(wall, seen);
+        let time = self.hybrid.lock().tick_above(wall, seen.max(floor));
         let stamp = Stamp { time, node: self.node };
         let era = current.map_or(0, |version| version.era);
         Version::succeed(current, self.actor(current), stamp, era)

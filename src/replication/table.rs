@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::causality::Stamp;
 use crate::codec::{Crc32c, Format, FormatError, decode_format, encode_format};
 use crate::ring::{Layout, Partition};
 use crate::store::Family;
@@ -84,6 +85,9 @@ pub(crate) trait Schema: Send + Sync {
     /// Merges `incoming` into `current`.
     fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merged, FormatError>;
 
+    /// The order of `current` if it is greater than that of `incoming`.
+    fn newer(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Newer, FormatError>;
+
     /// Gives `record` the version that `mint` makes from the current record's, and merges.
     fn mint(
         &self,
@@ -95,6 +99,9 @@ pub(crate) trait Schema: Send + Sync {
     /// The facts of `record` that the engine needs.
     fn facts(&self, record: &[u8]) -> Result<RecordFacts, FormatError>;
 }
+
+/// The order of a write that a replica holds, if it is greater than that of the incoming one.
+pub(crate) type Newer = Option<(u32, Stamp)>;
 
 /// What a merge leaves on a replica.
 #[derive(Debug)]
@@ -176,6 +183,15 @@ impl<R: Record> Schema for SchemaOf<R> {
     fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merged, FormatError> {
         let current = current.map(decode_format::<R>).transpose()?;
         merge_decoded(current, decode_format::<R>(incoming)?)
+    }
+
+    fn newer(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Newer, FormatError> {
+        let Some(current) = current.map(decode_format::<R>).transpose()? else {
+            return Ok(None);
+        };
+        let (held, brought) =
+            (current.version().order(), decode_format::<R>(incoming)?.version().order());
+        Ok((held > brought).then_some(held))
     }
 
     fn mint(

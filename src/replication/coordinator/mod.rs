@@ -4,7 +4,8 @@
 //! 1. A write is answered when the owners that its level asks for have it on stable storage (I1).
 //! 2. What is not known is answered as unknown: an owner that may have a write is never counted
 //!    as one that has not (I9).
-//! 3. A write is minted once, by an owner; it is never sent again under another version.
+//! 3. A write is minted by an owner, above every write that its quorum has seen: a write that
+//!    began after another was acknowledged supersedes it, whatever the clocks say.
 
 mod read;
 mod scan;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::causality::Stamp;
 use crate::codec::{decode_message, encode_message};
 use crate::net::{HandlerError, Message};
 use crate::ring::{Layout, Partition};
@@ -143,9 +144,11 @@ impl Coordinator {
     }
 }
 
-fn write_reply(written: Result<(), ReplicationError>) -> Result<ReplicaReply, HandlerError> {
+fn write_reply(
+    written: Result<Option<(u32, Stamp)>, ReplicationError>,
+) -> Result<ReplicaReply, HandlerError> {
     match written {
-        Ok(()) => Ok(ReplicaReply::Written),
+        Ok(newer) => Ok(ReplicaReply::Written { newer }),
         Err(ReplicationError::StaleBucket) => Ok(ReplicaReply::StaleBucket),
         Err(ReplicationError::Full(reason)) => Ok(ReplicaReply::Full { reason }),
         Err(ReplicationError::Store(StoreError::Full { path })) => {

@@ -6,6 +6,7 @@ use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::oneshot;
 
+use crate::causality::{HybridTime, Stamp};
 use crate::codec::{decode_message, encode_message};
 use crate::env::metrics;
 use crate::net::{Message, PeerError};
@@ -25,6 +26,13 @@ static WRITES: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyL
     metrics::counters("quorate_quorum_writes_total", "Replicated writes by outcome.", &["outcome"])
 });
 
+static REMINTED: std::sync::LazyLock<prometheus::IntCounter> = std::sync::LazyLock::new(|| {
+    metrics::counter(
+        "quorate_writes_minted_again_total",
+        "Writes that met a newer one at another owner and were minted again above it.",
+    )
+});
+
 /// A write that reached its quorum.
 #[derive(Clone, Debug)]
 pub struct WriteReceipt {
@@ -35,7 +43,16 @@ pub struct WriteReceipt {
 }
 
 /// One owner's answer to a write.
-pub(super) type Answer = (NodeId, WriteAnswer, Option<Refusal>);
+pub(super) type Answer = (NodeId, WriteAnswer, Option<Remark>);
+
+/// What an owner says besides its answer.
+#[derive(Debug)]
+pub(super) enum Remark {
+    /// It took the write and held a newer one before.
+    Newer(Stamp),
+    /// It did not take the write.
+    Refusal(Refusal),
+}
 
 /// Why an owner did not take a write.
 #[derive(Debug)]
@@ -75,6 +92,11 @@ impl Coordinator {
 
     /// Mints here, then asks all owners at once; returns at the quorum and lets the rest finish
     /// behind it.
+    ///
+    /// An owner that missed the last write of a key may have a slow clock and mint below it. The
+    /// quorum meets the last write's quorum in an owner that says so; then the write is minted
+    /// again, above what that owner holds. Whatever is newer still after that was written
+    /// meanwhile, and may win.
     pub(super) async fn write_as_owner(
         &self,
         plan: &ReplicaPlan,
@@ -83,8 +105,42 @@ impl Coordinator {
         inline: Bytes,
         level: Level,
     ) -> Result<WriteReceipt, ReplicationError> {
+        let mut floor = HybridTime::default();
+        loop {
+            let first = floor == HybridTime::default();
+            let sent = self.send_minted(plan, row, record.clone(), inline.clone(), floor).await;
+            let (minted, answers) = match sent {
+                Ok(sent) => sent,
+                // The first attempt may be on some owners already.
+                Err(error) if first => return Err(error),
+                Err(error) => return Err(unavailable(plan, 0, Outcome::Unknown, &error)),
+            };
+            let (served, newer) = match self.gather(plan, answers, level).await {
+                Ok(gathered) => gathered,
+                Err(error) if first => return Err(error),
+                Err(error) => return Err(unavailable(plan, 0, Outcome::Unknown, &error)),
+            };
+            match newer {
+                Some(newer) if first => {
+                    REMINTED.inc();
+                    floor = newer.time;
+                }
+                _ => return Ok(WriteReceipt { record: minted, served }),
+            }
+        }
+    }
+
+    /// Mints a record above `floor` and sends it to all owners.
+    async fn send_minted(
+        &self,
+        plan: &ReplicaPlan,
+        row: &RowKey,
+        record: Bytes,
+        inline: Bytes,
+        floor: HybridTime,
+    ) -> Result<(Bytes, FuturesUnordered<BoxFuture<'static, Answer>>), ReplicationError> {
         let (show, shown) = oneshot::channel();
-        let local = self.local_mint(plan, row, record, inline.clone(), show);
+        let local = self.local_mint((plan, row), record, inline.clone(), floor, show);
         let answers: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
         let record = match select(shown, local).await {
             Either::Left((Ok(record), local)) => {
@@ -107,22 +163,21 @@ impl Coordinator {
         for &owner in plan.owners.iter().filter(|&&owner| owner != self.site.node) {
             answers.push(self.send_row(owner, plan, row, record.clone(), inline.clone()));
         }
-        let served = self.gather(plan, answers, level).await?;
-        Ok(WriteReceipt { record, served })
+        Ok((record, answers))
     }
 
     fn local_mint(
         &self,
-        plan: &ReplicaPlan,
-        row: &RowKey,
+        (plan, row): (&ReplicaPlan, &RowKey),
         record: Bytes,
         inline: Bytes,
+        floor: HybridTime,
         show: oneshot::Sender<Bytes>,
     ) -> BoxFuture<'static, Result<(), ReplicationError>> {
         let (replica, row, partition) = (self.replica.clone(), row.clone(), plan.partition);
         async move {
             let minted = move |record| drop(show.send(record));
-            replica.mint(&row, partition, &record, &inline, minted).await
+            replica.mint((&row, partition), &record, &inline, floor, minted).await
         }
         .boxed()
     }
@@ -167,7 +222,7 @@ impl Coordinator {
             record,
         };
         let (outcome, reason) = match self.ask(peer, &request, Bytes::new()).await {
-            Ok((ReplicaReply::Written, _)) => return Ok(()),
+            Ok((ReplicaReply::Written { .. }, _)) => return Ok(()),
             Ok((other, _)) => (Outcome::None, format!("{other:?}")),
             Err(error) => (Outcome::Unknown, error.to_string()),
         };
@@ -180,19 +235,24 @@ impl Coordinator {
         plan: &ReplicaPlan,
         mut answers: FuturesUnordered<BoxFuture<'static, Answer>>,
         level: Level,
-    ) -> Result<Served, ReplicationError> {
+    ) -> Result<(Served, Option<Stamp>), ReplicationError> {
         let mut tally = WriteTally::new(&plan.owners, plan.needed);
         let mut refusals = Vec::new();
         let mut answered = 0;
-        while let Some((owner, answer, refusal)) = answers.next().await {
+        let mut newer = None;
+        while let Some((owner, answer, remark)) = answers.next().await {
             answered += usize::from(answer == WriteAnswer::Durable);
-            refusals.extend(refusal.map(|refusal| (owner, refusal)));
+            match remark {
+                Some(Remark::Newer(stamp)) => newer = newer.max(Some(stamp)),
+                Some(Remark::Refusal(refusal)) => refusals.push((owner, refusal)),
+                None => {}
+            }
             match tally.record(owner, answer) {
                 Decision::Pending => {}
                 Decision::Reached => {
                     let degraded = !tally.complete_so_far();
                     self.drain_behind(answers);
-                    return Ok(Served { level, degraded });
+                    return Ok((Served { level, degraded }, newer));
                 }
                 // The other answers may still show that nobody has it: wait for them.
                 Decision::Impossible if answers.is_empty() => break,
@@ -207,8 +267,8 @@ impl Coordinator {
         if answers.is_empty() {
             return;
         }
-        let late = answers.for_each(|(owner, _, refusal)| async move {
-            if let Some(refusal) = refusal {
+        let late = answers.for_each(|(owner, _, remark)| async move {
+            if let Some(Remark::Refusal(refusal)) = remark {
                 tracing::debug!(%owner, ?refusal, "an owner missed a write");
             }
         });
@@ -282,13 +342,19 @@ fn local_answer(me: NodeId, result: Result<(), ReplicationError>) -> Answer {
     match result {
         Ok(()) => (me, WriteAnswer::Durable, None),
         // The batch was queued: a failed sync does not tell whether it will be found later.
-        Err(error) => (me, WriteAnswer::Uncertain, Some(Refusal::Other(error.to_string()))),
+        Err(error) => {
+            let refusal = Refusal::Other(error.to_string());
+            (me, WriteAnswer::Uncertain, Some(Remark::Refusal(refusal)))
+        }
     }
 }
 
 fn peer_answer(owner: NodeId, reply: ReplicaReply) -> Answer {
     let refusal = match reply {
-        ReplicaReply::Written => return (owner, WriteAnswer::Durable, None),
+        ReplicaReply::Written { newer } => {
+            let newer = newer.map(|(_, stamp)| Remark::Newer(stamp));
+            return (owner, WriteAnswer::Durable, newer);
+        }
         ReplicaReply::StaleBucket => Refusal::StaleBucket,
         ReplicaReply::Full { reason } => Refusal::Full(reason),
         ReplicaReply::StaleLayout { version } => {
@@ -297,16 +363,17 @@ fn peer_answer(owner: NodeId, reply: ReplicaReply) -> Answer {
         ReplicaReply::Refused { reason } => Refusal::Other(reason),
         other => {
             let reason = format!("unexpected answer {other:?}");
-            return (owner, WriteAnswer::Uncertain, Some(Refusal::Other(reason)));
+            let refusal = Remark::Refusal(Refusal::Other(reason));
+            return (owner, WriteAnswer::Uncertain, Some(refusal));
         }
     };
-    (owner, WriteAnswer::NotDone, Some(refusal))
+    (owner, WriteAnswer::NotDone, Some(Remark::Refusal(refusal)))
 }
 
 fn failed_answer(owner: NodeId, error: &PeerError) -> Answer {
     let answer =
         if error.certainly_not_done() { WriteAnswer::NotDone } else { WriteAnswer::Uncertain };
-    (owner, answer, Some(Refusal::Other(error.to_string())))
+    (owner, answer, Some(Remark::Refusal(Refusal::Other(error.to_string()))))
 }
 
 /// The local copy refused before it minted anything.

@@ -151,7 +151,7 @@ mod tests {
 
         #[test]
         fn what_the_writer_writes_the_reader_reads(key in any::<String>()) {
-            let mut xml = super::super::Xml::document("Delete");
+            let mut xml = crate::s3::xml::Xml::document("Delete");
             xml.text("Key", &key);
 
             let text = xml.finish();
