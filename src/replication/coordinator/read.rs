@@ -1,6 +1,7 @@
 //! Reads: one whole record and digests from a quorum, hedged, repaired afterwards.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -272,8 +273,14 @@ impl Coordinator {
             .ok_or_else(|| ReplicationError::Damaged(format!("unknown table {:?}", row.table)))?;
         let mut merged: Option<Bytes> = None;
         for record in reading.whole.values().filter_map(|held| held.record.as_ref()) {
-            if let Merged::Changed { record, .. } = schema.merge(merged.as_deref(), record)? {
-                merged = Some(record);
+            match schema.merge(merged.as_deref(), record) {
+                Ok(Merged::Changed { record, .. }) => merged = Some(record),
+                Ok(Merged::Unchanged) => {}
+                // A record that cannot be read is no answer, and must not hide the others.
+                Err(error) if reading.whole.len() > plan.needed => {
+                    tracing::warn!(%error, "a copy of a record cannot be read");
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         let mut inline = Bytes::new();
@@ -305,6 +312,10 @@ impl Coordinator {
         stale: &[NodeId],
     ) {
         for &owner in stale {
+            // What is not repaired now is found again by the next read.
+            let Ok(place) = Arc::clone(&self.repairs).try_acquire_owned() else {
+                return;
+            };
             REPAIRS.inc();
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
@@ -318,17 +329,22 @@ impl Coordinator {
             } else {
                 self.send_row(owner, plan, row, record, inline).map(drop).boxed()
             };
+            let work = work.map(move |()| drop(place)).boxed();
             self.site.tasks.spawn("read repair", work).detach();
         }
     }
 
     /// A head read found copies that differ: reads again with the bytes, which repairs.
     fn repair_with_bytes(&self, row: &RowKey, n: usize, level: Level) {
+        let Ok(place) = Arc::clone(&self.repairs).try_acquire_owned() else {
+            return;
+        };
         let (coordinator, row) = (self.clone(), row.clone());
         let work = async move {
             if let Err(error) = coordinator.read(&row, n, level, Want::RecordAndBytes).await {
                 tracing::debug!(%error, "read repair failed");
             }
+            drop(place);
         };
         self.site.tasks.spawn("read repair", work.boxed()).detach();
     }

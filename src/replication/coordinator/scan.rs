@@ -80,6 +80,9 @@ pub struct ScanPage {
 /// Requests for one slice before the page ends short: a page over endless tombstones.
 const ROUNDS_MAX: usize = 16;
 
+/// Rows asked of a slice at least.
+const ROWS_ASKED_MIN: usize = 64;
+
 /// One slice on its way through a page.
 struct Slice {
     routing: Bytes,
@@ -120,7 +123,8 @@ impl Coordinator {
         }
         let mut served = Served { level: query.level, degraded: false };
         let fraction = query.max / slices.len().max(1);
-        let limit = fraction + fraction / 4 + 8;
+        // A page of few entries may have to pass many tombstones to find them.
+        let limit = (fraction + fraction / 4 + 8).max(ROWS_ASKED_MIN);
         for _ in 0..ROUNDS_MAX {
             let behind = lagging(&slices, query.max);
             if behind.is_empty() {
@@ -298,7 +302,7 @@ impl Coordinator {
                 return Ok(Some(ScanEntry::Prefix(prefix.clone())));
             }
         }
-        let mut from = prefix.clone();
+        let mut from = prefix.clone().max(query.from.clone());
         loop {
             let below = ScanQuery {
                 slices: vec![slice.routing.clone()],
