@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 
@@ -159,18 +160,22 @@ impl Blobs {
             match tally.record(owner, answer) {
                 Decision::Pending => {}
                 Decision::Reached => {
-                    // Each holds its whole body: a slow owner is not waited for beyond a bound.
-                    if let Ok(place) = Arc::clone(&self.late).try_acquire_owned() {
-                        let rest = answers.for_each(|_| async {}).map(move |()| drop(place));
-                        let tasks = &self.coordinator.site().tasks;
-                        tasks.spawn("late attached", rest.boxed()).detach();
-                    }
+                    self.wait_behind(answers.for_each(|_| async {}).boxed());
                     return Ok(ExtentRef { id, length });
                 }
                 Decision::Impossible => break,
             }
         }
         Err(too_few(&plan, errors))
+    }
+
+    /// Lets late owners take a body behind the client's back. Each holds its whole body, so
+    /// beyond a bound a slow owner is not waited for.
+    fn wait_behind(&self, rest: BoxFuture<'static, ()>) {
+        if let Ok(place) = Arc::clone(&self.late).try_acquire_owned() {
+            let rest = rest.map(move |()| drop(place));
+            self.coordinator.site().tasks.spawn("late attached", rest.boxed()).detach();
+        }
     }
 
     pub(super) fn record(&self, length: u64, routing: &[u8], n: usize) -> Result<Bytes, BlobError> {

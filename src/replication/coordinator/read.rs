@@ -13,9 +13,10 @@ use crate::replication::error::ReplicationError;
 use crate::replication::level::{Level, Outcome, Served};
 use crate::replication::message::{ReplicaReply, ReplicaRequest, RowName, Want};
 use crate::replication::plan::ReplicaPlan;
-use crate::replication::replica::{HeldRow, digest_of_held};
+use crate::replication::replica::{HeldRow, Replica, digest_of_held};
 use crate::replication::table::{Merged, RowKey};
 use crate::replication::tally::{Digest, ReadDecision, ReadTally};
+use crate::ring::Partition;
 use crate::types::NodeId;
 
 use super::Coordinator;
@@ -55,6 +56,16 @@ struct Reading {
     fetched: BTreeSet<NodeId>,
     under_way: usize,
     reasons: Vec<String>,
+}
+
+impl Reading {
+    /// The owners among these that were not asked for their whole record yet.
+    fn newly_fetched(&mut self, owners: Vec<NodeId>) -> Vec<NodeId> {
+        let fresh: Vec<NodeId> =
+            owners.into_iter().filter(|&owner| self.fetched.insert(owner)).collect();
+        self.under_way += fresh.len();
+        fresh
+    }
 }
 
 type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Told)>>;
@@ -104,11 +115,8 @@ impl Coordinator {
                 ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
                 ReadDecision::Impossible => return Err(too_few(plan, &reading)),
                 ReadDecision::Fetch(owners) => {
-                    for owner in owners {
-                        if reading.fetched.insert(owner) {
-                            reading.under_way += 1;
-                            answers.push(self.ask_owner(owner, plan, row, want));
-                        }
+                    for owner in reading.newly_fetched(owners) {
+                        answers.push(self.ask_owner(owner, plan, row, want));
                     }
                 }
                 ReadDecision::Pending => {}
@@ -319,13 +327,7 @@ impl Coordinator {
             REPAIRS.inc();
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
-                let (replica, row, partition) = (self.replica.clone(), row.clone(), plan.partition);
-                async move {
-                    if let Err(error) = replica.write(&row, partition, &record, &inline).await {
-                        tracing::debug!(%error, "read repair of the local copy failed");
-                    }
-                }
-                .boxed()
+                repair_here(self.replica.clone(), row.clone(), plan.partition, record, inline)
             } else {
                 self.send_row(owner, plan, row, record, inline).map(drop).boxed()
             };
@@ -348,6 +350,22 @@ impl Coordinator {
         };
         self.site.tasks.spawn("read repair", work.boxed()).detach();
     }
+}
+
+/// Brings the merged record to this node's own copy.
+fn repair_here(
+    replica: Arc<Replica>,
+    row: RowKey,
+    partition: Partition,
+    record: Bytes,
+    inline: Bytes,
+) -> BoxFuture<'static, ()> {
+    async move {
+        if let Err(error) = replica.write(&row, partition, &record, &inline).await {
+            tracing::debug!(%error, "read repair of the local copy failed");
+        }
+    }
+    .boxed()
 }
 
 fn too_few(plan: &ReplicaPlan, reading: &Reading) -> ReplicationError {

@@ -93,6 +93,13 @@ struct Slice {
     from: Option<Bytes>,
 }
 
+/// What an owner is asked to send.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rows {
+    Digests,
+    Whole,
+}
+
 /// What one quorum of owners told of one slice.
 #[derive(Default)]
 struct Told {
@@ -164,7 +171,7 @@ impl Coordinator {
         limit: usize,
     ) -> Result<bool, ReplicationError> {
         // (peer, whole rows or digests) -> slices
-        let mut requests: BTreeMap<(NodeId, bool), Vec<usize>> = BTreeMap::new();
+        let mut requests: BTreeMap<(NodeId, Rows), Vec<usize>> = BTreeMap::new();
         for (&index, told) in told.iter() {
             let plan = &slices[index].plan;
             let missing = plan.needed.saturating_sub(told.answers.len());
@@ -177,7 +184,8 @@ impl Coordinator {
                 return Err(no_quorum(plan, told));
             }
             for (position, owner) in line.into_iter().take(missing).enumerate() {
-                let whole = told.whole.is_none() && position == 0;
+                let first = told.whole.is_none() && position == 0;
+                let whole = if first { Rows::Whole } else { Rows::Digests };
                 requests.entry((owner, whole)).or_default().push(index);
             }
         }
@@ -199,7 +207,7 @@ impl Coordinator {
         query: &ScanQuery,
         slices: &[Slice],
         owner: NodeId,
-        whole: bool,
+        whole: Rows,
         indexes: &[usize],
         limit: usize,
     ) -> Result<Vec<SliceRows>, String> {
@@ -215,7 +223,7 @@ impl Coordinator {
                 .collect(),
             prefix: query.prefix.clone(),
             delimiter: query.delimiter.clone(),
-            want: if whole { Want::Record } else { Want::Digest },
+            want: if whole == Rows::Whole { Want::Record } else { Want::Digest },
         };
         if owner == self.site.node {
             let partitions = indexes.iter().map(|&index| slices[index].plan.partition).collect();
@@ -333,7 +341,7 @@ impl Told {
 fn record_answers(
     told: &mut BTreeMap<usize, Told>,
     owner: NodeId,
-    whole: bool,
+    whole: Rows,
     indexes: &[usize],
     answer: Result<Vec<SliceRows>, String>,
 ) {
@@ -342,7 +350,7 @@ fn record_answers(
             for (&index, rows) in indexes.iter().zip(rows) {
                 if let Some(told) = told.get_mut(&index) {
                     told.answers.push(rows);
-                    if whole {
+                    if whole == Rows::Whole {
                         told.whole = Some(owner);
                     } else {
                         told.digests.insert(owner);
