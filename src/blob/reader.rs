@@ -122,9 +122,9 @@ impl Blobs {
         let owners = plan.nearest_first(self.me(), &**self.coordinator.peers());
         for owner in std::iter::repeat_n(owners, ROUNDS).flatten() {
             let failed = if owner == self.me() {
-                self.from_here(&mut progress, deliver).await
+                self.deliver_own(&mut progress, deliver).await
             } else {
-                self.from_peer(owner, &mut progress, deliver).await
+                self.deliver_peers(owner, &mut progress, deliver).await
             };
             match failed {
                 Ok(Delivered::All) => return Ok(true),
@@ -138,7 +138,7 @@ impl Blobs {
         Err(BlobError::Unreadable { extent: placed.extent.id, reason: reasons.join("; ") })
     }
 
-    async fn from_here(
+    async fn deliver_own(
         &self,
         progress: &mut Progress,
         deliver: &Delivery,
@@ -161,7 +161,7 @@ impl Blobs {
         Ok(Delivered::All)
     }
 
-    async fn from_peer(
+    async fn deliver_peers(
         &self,
         owner: NodeId,
         progress: &mut Progress,

@@ -1,8 +1,12 @@
 //! This node's extents, and the way to those of its peers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Semaphore;
 
 use crate::codec::{Crc32c, decode_message, encode_format, encode_message};
 use crate::env::deadline_in;
@@ -22,6 +26,9 @@ pub const BLOB_SERVICE: ServiceId = ServiceId(4);
 
 /// Chunks read from the disk in one hop.
 const HOP_CHUNKS: u32 = 4;
+
+/// Acknowledged attached bodies, of up to 1 MiB, whose last owner is still waited for.
+const LATE_BODIES_MAX: usize = 48;
 
 /// The fragment number of replicated extents, whose copies are whole.
 pub(crate) const WHOLE: u8 = 0;
@@ -76,13 +83,14 @@ impl From<StoreError> for LaneError {
 pub struct Blobs {
     pub(super) coordinator: Coordinator,
     pub(super) segments: SegmentLog,
+    late: Arc<Semaphore>,
 }
 
 impl Blobs {
     /// Extents over `segments`, placed by `coordinator`'s layout.
     #[must_use]
     pub fn new(coordinator: Coordinator, segments: SegmentLog) -> Self {
-        Self { coordinator, segments }
+        Self { coordinator, segments, late: Arc::new(Semaphore::new(LATE_BODIES_MAX)) }
     }
 
     /// This node's segment log.
@@ -152,14 +160,22 @@ impl Blobs {
             match tally.record(owner, answer) {
                 Decision::Pending => {}
                 Decision::Reached => {
-                    let rest = answers.for_each(|_| async {});
-                    self.coordinator.site().tasks.spawn("late attached", rest.boxed()).detach();
+                    self.wait_behind(answers.for_each(|_| async {}).boxed());
                     return Ok(ExtentRef { id, length });
                 }
                 Decision::Impossible => break,
             }
         }
         Err(too_few(&plan, errors))
+    }
+
+    /// Lets late owners take a body behind the client's back. Each holds its whole body, so
+    /// beyond a bound a slow owner is not waited for.
+    fn wait_behind(&self, rest: BoxFuture<'static, ()>) {
+        if let Ok(place) = Arc::clone(&self.late).try_acquire_owned() {
+            let rest = rest.map(move |()| drop(place));
+            self.coordinator.site().tasks.spawn("late attached", rest.boxed()).detach();
+        }
     }
 
     pub(super) fn record(&self, length: u64, routing: &[u8], n: usize) -> Result<Bytes, BlobError> {
@@ -359,9 +375,14 @@ fn reply_of(result: Result<(), LaneError>) -> BlobReply {
 pub(super) fn too_few(plan: &ReplicaPlan, errors: Vec<LaneError>) -> BlobError {
     let mut reasons = Vec::new();
     let answered = plan.owners.len().saturating_sub(errors.len());
+    let full = errors.iter().filter(|error| matches!(error, LaneError::Full(_))).count();
     for error in errors {
         match error {
-            LaneError::Full(reason) => return BlobError::Full(reason),
+            // Only full disks stand in the way: trying again would not help.
+            LaneError::Full(reason) if plan.owners.len() - full < plan.needed => {
+                return BlobError::Full(reason);
+            }
+            LaneError::Full(reason) => reasons.push(format!("no room: {reason}")),
             LaneError::Failed(reason) => reasons.push(reason),
         }
     }

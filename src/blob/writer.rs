@@ -313,8 +313,17 @@ async fn remote_lane(
             }
             Piece::Seal { chunks, record } => (PieceHeader::Seal { chunks }, record, true),
         };
-        stream.sender.send(header.encode()).await.map_err(|error| failed(&error))?;
-        stream.sender.send(payload).await.map_err(|error| failed(&error))?;
+        // An owner that takes nothing for so long was given up by the writer long ago.
+        let sent = async {
+            stream.sender.send(header.encode()).await?;
+            stream.sender.send(payload).await
+        };
+        let until = deadline_in(&*site.clock, STALL_MAX * 2);
+        match timeout_at(&*site.clock, until, sent).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(failed(&error)),
+            None => return Err(LaneError::Failed(format!("{} stalled", owner.short()))),
+        }
         if last {
             stream.sender.finish().await.map_err(|error| failed(&error))?;
             let deadline = deadline_in(&*site.clock, STALL_MAX * 6);

@@ -17,6 +17,8 @@ use super::service::{Catalog, CreateBucket};
 
 /// Copies of each record, for every bucket of this release.
 const COPIES: u8 = 3;
+/// Rows that are looked at in one request whether a bucket is empty.
+const EMPTINESS_PAGE: usize = 8_000;
 /// Partitions over which a bucket's keys are spread.
 const INDEX_SHARDS: u16 = 16;
 
@@ -73,14 +75,13 @@ impl Catalog {
                     return Err(CatalogError::BucketTaken);
                 }
                 if known.row.state == BucketState::Active {
-                    // An earlier creation may have met a failure half-way: this completes it.
-                    write_everywhere(&self.coordinator, request.name.as_str(), &known.row).await?;
+                    // If an earlier creation broke off half-way, the exchange spreads it.
                     return Err(CatalogError::BucketOwned);
                 }
                 // A deletion that was broken off: the bucket is taken back as it was.
                 row = BucketRow { state: BucketState::Active, ..known.row };
             }
-            Some(known) => row.epoch = known.row.epoch + 1,
+            Some(known) => row.epoch = known.row.epoch.saturating_add(1),
             None => {}
         }
         write_everywhere(&self.coordinator, request.name.as_str(), &row).await?;
@@ -109,13 +110,29 @@ impl Catalog {
             .ok_or(CatalogError::NoSuchBucket)?;
         let with = |state| BucketRow { state, ..known.row.clone() };
         write_everywhere(&self.coordinator, name.as_str(), &with(BucketState::Deleting)).await?;
+        // From here on something is done: if it breaks off, `finish_deletions` ends it.
         let empty = self.is_empty(&known.record).await;
         let state =
             if matches!(empty, Ok(true)) { BucketState::Deleted } else { BucketState::Active };
-        write_everywhere(&self.coordinator, name.as_str(), &with(state)).await?;
+        write_everywhere(&self.coordinator, name.as_str(), &with(state))
+            .await
+            .map_err(CatalogError::after_a_durable_step)?;
         match empty? {
             true => Ok(CatalogReply::Done),
             false => Err(CatalogError::BucketNotEmpty),
+        }
+    }
+
+    /// Ends deletions that broke off (a crash, a member that went down half-way): a bucket that
+    /// turns out to hold something is given back. Run by the deciding member.
+    pub(super) async fn finish_deletions(&self) {
+        for name in self.local.being_deleted() {
+            match self.decide_delete_bucket(&name).await {
+                Ok(_) | Err(CatalogError::BucketNotEmpty | CatalogError::NoSuchBucket) => {}
+                Err(error) => {
+                    tracing::warn!(bucket = %name, %error, "a deletion waits to be ended")
+                }
+            }
         }
     }
 
@@ -128,7 +145,8 @@ impl Catalog {
                 prefix: Bytes::new(),
                 delimiter: None,
                 from,
-                max: 1,
+                // Wide, because there may be nothing but tombstones.
+                max: EMPTINESS_PAGE,
                 n: usize::from(bucket.n),
                 level: bucket.level,
             };

@@ -18,7 +18,10 @@ pub enum CatalogError {
     /// The caller already owns a bucket of that name.
     #[error("the caller already owns that bucket")]
     BucketOwned,
-    /// The bucket still holds objects or uploads.
+    /// The bucket is being deleted or was changed: nothing was done; ask again.
+    #[error("the bucket is being changed or deleted: nothing was done, ask again")]
+    BucketChanging,
+    /// The bucket still holds objects.
     #[error("the bucket is not empty")]
     BucketNotEmpty,
     /// There is no such object.
@@ -93,6 +96,24 @@ pub enum CatalogError {
     },
 }
 
+impl CatalogError {
+    /// The same error of an operation that has done something durable already: what is left of
+    /// it may still happen.
+    #[must_use]
+    pub(super) fn after_a_durable_step(self) -> Self {
+        match self {
+            Self::Unavailable { reason, .. }
+            | Self::Full { reason }
+            | Self::SlowDown { reason } => Self::Unavailable { outcome: Outcome::Unknown, reason },
+            Self::BucketChanging => Self::Unavailable {
+                outcome: Outcome::Unknown,
+                reason: "the bucket was changed meanwhile".into(),
+            },
+            other => other,
+        }
+    }
+}
+
 impl From<ReplicationError> for CatalogError {
     fn from(error: ReplicationError) -> Self {
         match error {
@@ -102,7 +123,7 @@ impl From<ReplicationError> for CatalogError {
             ReplicationError::NoLayout => {
                 Self::Unavailable { outcome: Outcome::None, reason: error.to_string() }
             }
-            ReplicationError::StaleBucket => Self::NoSuchBucket,
+            ReplicationError::StaleBucket => Self::BucketChanging,
             ReplicationError::Full(reason) => Self::Full { reason },
             // A local failure after a write was queued does not tell whether it will be found.
             ReplicationError::Store(_) => {

@@ -25,15 +25,35 @@ use crate::types::NodeId;
 
 use super::error::CatalogError;
 use super::remote::{CATALOG_SERVICE, CatalogReply, CatalogRequest};
+use super::service::Catalog;
 
 /// How often a node compares its full copies with a peer's.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(2);
+/// Bytes of rows in one message: well below what a message may hold.
+const PAGE_BYTES_MAX: usize = 1 << 20;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a change waits for members that seem down.
+const MEMBERS_UP_WAIT: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// All rows of a full-copy table, by sort key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct TableRows {
     pub(super) rows: Vec<(Bytes, Bytes)>,
+}
+
+impl TableRows {
+    /// The rows after `after` that fit one message, at least one if there is one.
+    pub(super) fn page(rows: Vec<(Bytes, Bytes)>, after: &Bytes) -> Self {
+        let mut bytes = 0;
+        let fitting = |(sort, record): &(Bytes, Bytes)| {
+            let fits = bytes < PAGE_BYTES_MAX;
+            bytes += sort.len() + record.len();
+            fits
+        };
+        let after = |(sort, _): &(Bytes, Bytes)| after.is_empty() || sort > after;
+        Self { rows: rows.into_iter().filter(after).take_while(fitting).collect() }
+    }
 }
 
 pub(super) fn row(table: TableId, sort: &str) -> RowKey {
@@ -50,6 +70,32 @@ pub(super) fn decider(coordinator: &Coordinator) -> Result<NodeId, CatalogError>
         .ok_or_else(|| CatalogError::Internal { reason: "the layout has no members".into() })
 }
 
+/// Waits a little until all of these seem alive: right after a start, gossip needs a moment.
+async fn all_up(coordinator: &Coordinator, nodes: &[NodeId]) -> Result<(), CatalogError> {
+    let clock = &coordinator.site().clock;
+    let deadline = deadline_in(&**clock, MEMBERS_UP_WAIT);
+    loop {
+        let down: Vec<String> = nodes
+            .iter()
+            .filter(|&&node| coordinator.peers().liveness(node) == Liveness::Down)
+            .map(NodeId::short)
+            .collect();
+        if down.is_empty() {
+            return Ok(());
+        }
+        if clock.monotonic() >= deadline {
+            return Err(CatalogError::Unavailable {
+                outcome: Outcome::None,
+                reason: format!(
+                    "changes of buckets and credentials need all members up; down: {}",
+                    down.join(", ")
+                ),
+            });
+        }
+        clock.sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Makes one change on all members. Only the decider calls this, one change at a time.
 pub(super) async fn write_everywhere<R: Record>(
     coordinator: &Coordinator,
@@ -60,20 +106,7 @@ pub(super) async fn write_everywhere<R: Record>(
     let layout = coordinator.layout().map_err(CatalogError::from)?;
     let others: Vec<NodeId> =
         layout.members().iter().map(|member| member.node).filter(|&node| node != me).collect();
-    let down: Vec<String> = others
-        .iter()
-        .filter(|&&node| coordinator.peers().liveness(node) == Liveness::Down)
-        .map(NodeId::short)
-        .collect();
-    if !down.is_empty() {
-        return Err(CatalogError::Unavailable {
-            outcome: Outcome::None,
-            reason: format!(
-                "changes of buckets and credentials need all members up; down: {}",
-                down.join(", ")
-            ),
-        });
-    }
+    all_up(coordinator, &others).await?;
     let record: Bytes = encode_format(record)
         .map_err(|error| CatalogError::Internal { reason: error.to_string() })?
         .into();
@@ -133,7 +166,8 @@ pub(super) fn digest(coordinator: &Coordinator, table: TableId) -> Result<u128, 
 }
 
 /// Compares the full copies with one peer after another, for ever, and merges what differs.
-pub(super) async fn exchange_for_ever(coordinator: Coordinator) {
+pub(super) async fn exchange_for_ever(catalog: Catalog) {
+    let coordinator = catalog.coordinator.clone();
     let mut turn = 0usize;
     loop {
         coordinator.site().clock.sleep(EXCHANGE_EVERY).await;
@@ -141,6 +175,9 @@ pub(super) async fn exchange_for_ever(coordinator: Coordinator) {
             continue;
         };
         let me = coordinator.site().node;
+        if decider(&coordinator).is_ok_and(|decider| decider == me) {
+            catalog.finish_deletions().await;
+        }
         let peers: Vec<NodeId> = layout
             .members()
             .iter()
@@ -174,22 +211,35 @@ async fn exchange(
     if theirs == own.to_le_bytes().to_vec() {
         return Ok(());
     }
-    let CatalogReply::Rows { rows } =
-        ask(coordinator, peer, &CatalogRequest::Rows { table }).await?
-    else {
-        return Ok(());
-    };
+    let mut after = Bytes::new();
+    loop {
+        let request = CatalogRequest::Rows { table, after: after.clone() };
+        let CatalogReply::Rows { rows } = ask(coordinator, peer, &request).await? else {
+            return Ok(());
+        };
+        let Some((last, _)) = rows.rows.last() else {
+            return Ok(());
+        };
+        after = last.clone();
+        merge_rows(coordinator, peer, table, rows).await;
+    }
+}
+
+async fn merge_rows(coordinator: &Coordinator, peer: NodeId, table: TableId, rows: TableRows) {
     for (sort, record) in rows.rows {
         let row = RowKey { table, routing: Bytes::new(), sort };
-        coordinator.replica().write(&row, Partition(0), &record, &Bytes::new()).await?;
+        let written = coordinator.replica().write(&row, Partition(0), &record, &Bytes::new()).await;
+        if let Err(error) = written {
+            // One row that cannot be merged must not keep the others out.
+            tracing::warn!(%peer, ?table, %error, "a row of a peer's full copy was not merged");
+        }
     }
-    Ok(())
 }
 
 /// Runs the exchange beside everything else.
-pub(super) fn start_exchange(coordinator: &Coordinator) {
-    let work = exchange_for_ever(coordinator.clone());
-    coordinator.site().tasks.spawn("full copy exchange", work.boxed()).detach();
+pub(super) fn start_exchange(catalog: &Catalog) {
+    let work = exchange_for_ever(catalog.clone());
+    catalog.coordinator.site().tasks.spawn("full copy exchange", work.boxed()).detach();
 }
 
 /// One change at a time.

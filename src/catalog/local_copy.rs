@@ -13,7 +13,7 @@ use crate::replication::{Admission, Record, Replica, ReplicationError, TableId, 
 use crate::types::BucketId;
 
 use super::keys::bucket_of;
-use super::records::{BucketRecord, Credential};
+use super::records::{BucketName, BucketRecord, Credential};
 use super::rows::{BucketRow, BucketState, CredentialRow};
 use super::secret_box::SecretBox;
 
@@ -61,29 +61,38 @@ impl LocalCopy {
         replica
             .set_watchers(BTreeMap::from([watch(TableId::Buckets), watch(TableId::Credentials)]));
         for table in [TableId::Buckets, TableId::Credentials] {
-            for (_, record) in replica.all_rows(table)? {
-                self.take(table, &record);
-            }
+            let records = replica.all_rows(table)?;
+            self.take_all(table, records.iter().map(|(_, record)| record));
         }
         replica.set_admission(Arc::clone(self) as Arc<dyn Admission>);
         Ok(())
     }
 
     fn take(&self, table: TableId, record: &Bytes) {
+        self.take_all(table, std::iter::once(record));
+    }
+
+    fn take_all<'a>(&self, table: TableId, records: impl Iterator<Item = &'a Bytes>) {
         let _one_at_a_time = self.changing.lock();
         let mut tables = (**self.tables.load()).clone();
+        for record in records {
+            self.take_one(&mut tables, table, record);
+        }
+        self.tables.store(Arc::new(tables));
+    }
+
+    fn take_one(&self, tables: &mut Tables, table: TableId, record: &Bytes) {
         let taken = match table {
             TableId::Buckets => decode_format::<BucketRow>(record).map(|row| {
-                take_bucket(&mut tables, row);
+                take_bucket(tables, row);
             }),
             TableId::Credentials => decode_format::<CredentialRow>(record).map(|row| {
-                self.take_credential(&mut tables, row);
+                self.take_credential(tables, row);
             }),
             TableId::Objects | TableId::Uploads => Ok(()),
         };
-        match taken {
-            Ok(()) => self.tables.store(Arc::new(tables)),
-            Err(error) => tracing::error!(%error, ?table, "a record of the full copy is ignored"),
+        if let Err(error) = taken {
+            tracing::error!(%error, ?table, "a record of the full copy is ignored");
         }
     }
 
@@ -112,11 +121,23 @@ impl LocalCopy {
         }
     }
 
-    /// The active bucket of that name.
+    /// The bucket of that name. One that is being looked at whether it is empty is still there
+    /// for readers; its owners refuse writes.
     pub(super) fn bucket(&self, name: &str) -> Option<Arc<BucketRecord>> {
         self.known_bucket(name)
-            .filter(|known| known.row.state == BucketState::Active)
+            .filter(|known| known.row.state != BucketState::Deleted)
             .map(|known| known.record)
+    }
+
+    /// Buckets whose deletion was begun and not ended.
+    pub(super) fn being_deleted(&self) -> Vec<BucketName> {
+        self.tables
+            .load()
+            .buckets
+            .values()
+            .filter(|known| known.row.state == BucketState::Deleting)
+            .map(|known| known.row.name.clone())
+            .collect()
     }
 
     /// The bucket of that name in whatever state.
@@ -129,7 +150,7 @@ impl LocalCopy {
             .load()
             .buckets
             .values()
-            .filter(|known| known.row.state == BucketState::Active)
+            .filter(|known| known.row.state != BucketState::Deleted)
             .map(|known| Arc::clone(&known.record))
             .collect()
     }

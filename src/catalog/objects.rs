@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::blob::{BlobWriter, ExtentRef};
 use crate::codec::{Crc32c, decode_format, decode_message, encode_format, encode_message};
-use crate::replication::{ReadReceipt, RowKey, Served, Version, Want};
+use crate::env::UnixMillis;
+use crate::replication::{Order, ReadReceipt, RowKey, Served, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::{BodySource, VerifiedBody};
@@ -77,7 +78,7 @@ impl Catalog {
         let head = minted.head(key).unwrap_or_else(|| ObjectHead {
             key: key.clone(),
             size: 0,
-            modified: crate::env::UnixMillis(minted.version.stamp.time.millis()),
+            modified: UnixMillis(minted.version.stamp.time.millis()),
             etag: String::new(),
             headers: Vec::new(),
             checksums: Vec::new(),
@@ -266,17 +267,19 @@ impl Catalog {
         self.commit_object(bucket, key, None, Bytes::new()).await.map(|receipt| receipt.served)
     }
 
-    /// The upload that the current object was completed from, if it was.
-    pub(super) async fn completed_from(
+    /// The order of a key's head, tombstones included, and the upload that it was completed
+    /// from, if it was.
+    pub(super) async fn object_order(
         &self,
         bucket: &BucketRecord,
         key: &Key,
-    ) -> Result<Option<(UploadId, ObjectHead)>, CatalogError> {
+    ) -> Result<Option<(Order, Option<(UploadId, UnixMillis)>)>, CatalogError> {
         let row = object_row(bucket, key);
         let (record, _) = self.read_row(bucket, &row, Want::Record).await?;
-        Ok(record.and_then(|record| {
-            let head = record.head(key)?;
-            Some((record.object?.upload?, head))
+        Ok(record.map(|record| {
+            let modified = UnixMillis(record.version.stamp.time.millis());
+            let upload = record.object.as_ref().and_then(|object| object.upload);
+            (record.version.order(), upload.map(|upload| (upload, modified)))
         }))
     }
 }

@@ -53,6 +53,13 @@ impl FromStr for BucketName {
         if name.contains("..") || name.contains(".-") || name.contains("-.") {
             return fault("dots must not touch dots or hyphens");
         }
+        let reserved_start = ["xn--", "sthree-", "amzn-s3-demo-"];
+        let reserved_end = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+        if reserved_start.iter().any(|start| name.starts_with(start))
+            || reserved_end.iter().any(|end| name.ends_with(end))
+        {
+            return fault("that prefix or suffix is reserved by S3");
+        }
         if name.parse::<std::net::Ipv4Addr>().is_ok() {
             return fault("it must not look like an IP address");
         }

@@ -1,6 +1,8 @@
 //! Changes of buckets and credentials on their way to the member that makes them.
 
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::codec::{decode_message, encode_message};
 use crate::net::{HandlerError, Message, ServiceId};
@@ -17,12 +19,29 @@ pub const CATALOG_SERVICE: ServiceId = ServiceId(5);
 /// What nodes ask each other about the catalogue.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum CatalogRequest {
-    CreateBucket { name: BucketName, owner: OwnerId, level: Option<Level> },
-    DeleteBucket { name: BucketName },
-    CreateCredential { name: String, given: Option<(String, String)> },
-    DeleteCredential { access_key_id: String },
-    Digest { table: TableId },
-    Rows { table: TableId },
+    CreateBucket {
+        name: BucketName,
+        owner: OwnerId,
+        level: Option<Level>,
+    },
+    DeleteBucket {
+        name: BucketName,
+    },
+    CreateCredential {
+        name: String,
+        given: Option<(String, String)>,
+    },
+    DeleteCredential {
+        access_key_id: String,
+    },
+    Digest {
+        table: TableId,
+    },
+    /// Rows after this sort key, as many as fit a message.
+    Rows {
+        table: TableId,
+        after: bytes::Bytes,
+    },
 }
 
 /// What they answer.
@@ -96,7 +115,7 @@ impl Catalog {
     ) -> Result<CatalogReply, CatalogError> {
         let decider = full_copy::decider(&self.coordinator)?;
         let reply = if decider == self.coordinator.site().node {
-            self.decide(request).await
+            self.decide_detached(request).await
         } else {
             full_copy::ask(&self.coordinator, decider, &request).await?
         };
@@ -104,6 +123,21 @@ impl Catalog {
             CatalogReply::Failed { error } => Err(error.into()),
             reply => Ok(reply),
         }
+    }
+
+    /// Makes a change in a task of its own: a client that goes away must not leave a bucket
+    /// half deleted.
+    async fn decide_detached(&self, request: CatalogRequest) -> CatalogReply {
+        let (tell, told) = oneshot::channel();
+        let catalog = self.clone();
+        let work = async move { drop(tell.send(catalog.decide(request).await)) };
+        self.coordinator.site().tasks.spawn("catalogue change", work.boxed()).detach();
+        told.await.unwrap_or_else(|_| CatalogReply::Failed {
+            error: RemoteError::Unavailable {
+                outcome: Outcome::Unknown,
+                reason: "this node is stopping".into(),
+            },
+        })
     }
 
     async fn decide(&self, request: CatalogRequest) -> CatalogReply {
@@ -121,11 +155,11 @@ impl Catalog {
             CatalogRequest::Digest { table } => full_copy::digest(&self.coordinator, table)
                 .map(|digest| CatalogReply::Digest { digest: digest.to_le_bytes().to_vec() })
                 .map_err(CatalogError::from),
-            CatalogRequest::Rows { table } => self
+            CatalogRequest::Rows { table, after } => self
                 .coordinator
                 .replica()
                 .all_rows(table)
-                .map(|rows| CatalogReply::Rows { rows: TableRows { rows } })
+                .map(|rows| CatalogReply::Rows { rows: TableRows::page(rows, &after) })
                 .map_err(CatalogError::from),
         };
         result.unwrap_or_else(|error| CatalogReply::Failed { error: error.into() })
@@ -145,7 +179,7 @@ impl Catalog {
         if !reads_only && decider != self.coordinator.site().node {
             return Err(HandlerError::Refused("another member makes these changes".into()));
         }
-        let reply = self.decide(request).await;
+        let reply = self.decide_detached(request).await;
         encode_message(&reply)
             .map(Message::from)
             .map_err(|error| HandlerError::Failed(error.to_string()))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::ExtentRef;
 use crate::codec::{Crc32c, Format};
 use crate::env::UnixMillis;
-use crate::replication::{InlineFacts, Level, Record, TableId, Version};
+use crate::replication::{InlineFacts, Level, Order, Record, TableId, Version};
 use crate::types::{BucketId, Key, UploadId};
 
 use super::records::{
@@ -134,7 +134,12 @@ pub(crate) enum UploadState {
     Aborted,
     /// This object is being made of its parts; whoever finds it so finishes it.
     #[serde(rename = "c")]
-    Completing(Box<LiveObject>),
+    Completing {
+        head: Box<LiveObject>,
+        /// The order of the key's head when this was written down: as long as it stands, the
+        /// object was not made yet.
+        base: Option<Order>,
+    },
     /// The object was made; kept so that a repeated completion gets the same answer.
     #[serde(rename = "d")]
     Completed { head: Box<LiveObject>, modified: UnixMillis },
@@ -145,7 +150,7 @@ impl UploadState {
         match self {
             Self::Open => 0,
             Self::Aborted => 1,
-            Self::Completing(_) => 2,
+            Self::Completing { .. } => 2,
             Self::Completed { .. } => 3,
         }
     }
@@ -230,10 +235,15 @@ impl Record for UploadRow {
     }
 
     fn merge(self, other: Self) -> Self {
-        let version = self.version.clone().merge(other.version.clone());
         let mine = (self.rank(), self.version.order());
-        let winner = if mine >= (other.rank(), other.version.order()) { self } else { other };
-        Self { version, ..winner }
+        let (mut winner, loser) = if mine >= (other.rank(), other.version.order()) {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        // The winner keeps its own stamp, whatever the loser's: only so is the merge associative.
+        winner.version.absorb(&loser.version);
+        winner
     }
 
     fn is_tombstone(&self) -> bool {

@@ -22,7 +22,7 @@ pub struct CreateBucket {
     pub name: BucketName,
     /// Its owner.
     pub owner: OwnerId,
-    /// Its level; the cluster's default if not given.
+    /// Its level; `quorum` if not given.
     pub level: Option<Level>,
 }
 
@@ -166,15 +166,16 @@ impl Catalog {
     ) -> Result<Self, ReplicationError> {
         let local = LocalCopy::new(secrets);
         local.attach(coordinator.replica())?;
-        start_exchange(&coordinator);
-        Ok(Self {
+        let catalog = Self {
             coordinator,
             blobs,
             local,
             changes: Changes::default(),
             bodies: Arc::new(Semaphore::new(limits.bodies_max)),
             limits,
-        })
+        };
+        start_exchange(&catalog);
+        Ok(catalog)
     }
 
     /// The coordinator below.

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 
 use crate::codec::{decode_format, encode_format};
-use crate::replication::{RowKey, ScanEntry, ScanQuery, TableId, Version, Want};
+use crate::env::UnixMillis;
+use crate::replication::{Order, RowKey, ScanEntry, ScanQuery, Served, TableId, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::BodySource;
@@ -132,6 +133,8 @@ impl Catalog {
         };
         let row = part_row(bucket, key, upload, part);
         let (record, served) = self.write_upload(bucket, &row, kind).await?;
+        // A part that came after the upload was closed belongs to nothing.
+        self.upload(bucket, key, upload).await.map_err(CatalogError::after_a_durable_step)?;
         let summary = record.part(part).ok_or(CatalogError::NoSuchUpload)?;
         let head = ObjectHead {
             key: key.clone(),
@@ -218,23 +221,51 @@ impl Catalog {
         let UploadKind::Upload { initiated, object, state } = row.kind else {
             return Err(CatalogError::NoSuchUpload);
         };
-        let live = match state {
+        let (live, base) = match state {
             UploadState::Aborted => return Err(CatalogError::NoSuchUpload),
             UploadState::Completed { head, modified } => {
+                same_parts(&head, &named)?;
                 return Ok(PutReceipt { head: head_of(key, *head, modified), served });
             }
-            UploadState::Completing(live) => *live,
+            UploadState::Completing { head, base } => {
+                same_parts(&head, &named)?;
+                (*head, base)
+            }
             UploadState::Open => {
                 let live = self.assemble(bucket, key, upload, &object, named, checksum).await?;
-                let state = UploadState::Completing(Box::new(live.clone()));
+                let base = self.object_order(bucket, key).await?.map(|(order, _)| order);
+                let state = UploadState::Completing { head: Box::new(live.clone()), base };
                 let kind = UploadKind::Upload { initiated, object: object.clone(), state };
                 self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
-                live
+                (live, base)
             }
         };
-        let receipt = match self.completed_from(bucket, key).await? {
+        self.make_object(bucket, key, (upload, initiated, object), live, base)
+            .await
+            .map_err(CatalogError::after_a_durable_step)
+    }
+
+    /// The second half of a completion: makes the object, unless that was done already, and
+    /// marks the upload.
+    async fn make_object(
+        &self,
+        bucket: &BucketRecord,
+        key: &Key,
+        (upload, initiated, object): (UploadId, UnixMillis, NewObject),
+        live: LiveObject,
+        base: Option<Order>,
+    ) -> Result<PutReceipt, CatalogError> {
+        let served = Served { level: bucket.level, degraded: false };
+        let receipt = match self.object_order(bucket, key).await? {
             // A completion that was broken off after its commit point is not done twice.
-            Some((from, head)) if from == upload => PutReceipt { head, served },
+            Some((order, from)) if Some(order) != base => {
+                let modified = match from {
+                    Some((from, modified)) if from == upload => modified,
+                    // It was made, and then overwritten or deleted by a later request.
+                    _ => self.coordinator.site().clock.wall(),
+                };
+                PutReceipt { head: head_of(key, live.clone(), modified), served }
+            }
             _ => self.commit_object(bucket, key, Some(live.clone()), Bytes::new()).await?,
         };
         let state =
@@ -320,7 +351,16 @@ impl Catalog {
             return Err(CatalogError::NoSuchUpload);
         };
         let kind = UploadKind::Upload { initiated, object, state: UploadState::Aborted };
-        self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await.map(drop)
+        self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
+        // A completion may have come first: what stands is what is answered.
+        let (row, _) = self
+            .read_upload(bucket, key, upload)
+            .await
+            .map_err(CatalogError::after_a_durable_step)?;
+        match row.kind {
+            UploadKind::Upload { state: UploadState::Aborted, .. } => Ok(()),
+            _ => Err(CatalogError::NoSuchUpload),
+        }
     }
 }
 
@@ -339,6 +379,15 @@ fn stored_part(entry: &ScanEntry) -> Result<Option<StoredPart>, CatalogError> {
         return Ok(None);
     };
     Ok(summary.map(|summary| StoredPart { summary, body }))
+}
+
+/// Whether a repeated completion names the parts that the object was made of.
+fn same_parts(live: &LiveObject, named: &[NamedPart]) -> Result<(), CatalogError> {
+    if named.len() != live.parts.len() {
+        return Err(CatalogError::InvalidPart { part: named.last().map_or(0, |part| part.0) });
+    }
+    let other = named.iter().zip(&live.parts).find(|(named, part)| named.0 != part.number);
+    other.map_or(Ok(()), |(named, _)| Err(CatalogError::InvalidPart { part: named.0 }))
 }
 
 fn facts_of(part: &PartSummary) -> PartFacts {

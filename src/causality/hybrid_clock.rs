@@ -69,7 +69,8 @@ impl HybridClock {
 
     /// A new timestamp, greater than every one given or accepted before.
     pub fn tick(&mut self, wall_millis: u64) -> HybridTime {
-        self.last = HybridTime::from_millis(wall_millis).max(HybridTime(self.last.0 + 1));
+        self.last =
+            HybridTime::from_millis(wall_millis).max(HybridTime(self.last.0.saturating_add(1)));
         self.last
     }
 
@@ -78,7 +79,7 @@ impl HybridClock {
     pub fn tick_above(&mut self, wall_millis: u64, seen: HybridTime) -> HybridTime {
         let own = self.tick(wall_millis);
         // The node-wide clock is not dragged along: only this key pays for a far stamp.
-        own.max(HybridTime(seen.0 + 1))
+        own.max(HybridTime(seen.0.saturating_add(1)))
     }
 
     /// Learns a peer's time.

@@ -134,6 +134,8 @@ fn agreement(location: &Location) -> Option<String> {
     let first = known.first()?;
     Some(match known.iter().all(|one| one == first) {
         true => format!("The {} owners that answered agree.", known.len()),
-        false => "The owners differ; a read or the next repair brings them together.".to_owned(),
+        false => {
+            "The owners differ; a read of the key that asks the one behind repairs it.".to_owned()
+        }
     })
 }

@@ -90,7 +90,10 @@ impl Tls {
         if !certificate.exists() || !key.exists() {
             let mut covered: Vec<String> =
                 ["localhost", "127.0.0.1", "::1"].iter().map(|name| (*name).to_owned()).collect();
-            covered.extend_from_slice(names);
+            for name in names {
+                // Buckets are reached as `bucket.name`.
+                covered.extend([name.clone(), format!("*.{name}")]);
+            }
             let made = rcgen::generate_simple_self_signed(covered)?;
             fs::create_dir_all(folder).map_err(|source| file("create", folder, source))?;
             write(&key, 0o600, &made.signing_key.serialize_pem())?;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{decode_format, decode_message, encode_format, encode_message};
-use crate::env::{Clock, Entropy, Tasks, blocking, deadline_in};
+use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking, deadline_in};
 use crate::net::{HandlerError, Message, ServiceId, Transport};
 use crate::ring::{Capacity, Layout, Member, PartitionCount};
 use crate::store::{Disk, StoreError};
@@ -44,6 +44,8 @@ pub mod facts {
 }
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// The longest that a proposer waits for nodes on another's behalf.
+const PATIENCE_MAX: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the first layout was not written.
@@ -95,15 +97,31 @@ pub enum BootstrapError {
 
 #[derive(Serialize, Deserialize)]
 enum MembershipRequest {
-    Install { layout: bytes::Bytes },
+    Install {
+        layout: bytes::Bytes,
+    },
     Fetch,
+    /// Make the first layout of so many nodes and so many partitions.
+    Propose {
+        expected: u32,
+        partitions: u32,
+        patience_millis: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
 enum MembershipReply {
     Installed,
-    Layout { layout: Option<bytes::Bytes> },
-    Refused { reason: String },
+    /// The first layout is in force on all its members.
+    Proposed {
+        layout: bytes::Bytes,
+    },
+    Layout {
+        layout: Option<bytes::Bytes>,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// What the membership service needs of its node.
@@ -176,6 +194,10 @@ impl Membership {
             Some(layout) => layout,
             None => {
                 let members = self.wait_for(expected, patience).await?;
+                let proposer = self.proposer(&members);
+                if proposer != self.identity().node {
+                    return self.ask_proposer(proposer, expected, partitions, patience).await;
+                }
                 // A crash may have left the cluster's id in the identity file and no layout.
                 let cluster = self
                     .identity()
@@ -192,6 +214,61 @@ impl Membership {
             }
         }
         Ok(layout)
+    }
+
+    /// Who makes the first layout: whoever has a cluster id already (a proposal that was broken
+    /// off), else the least node id. Two operators who type `cluster init` on two nodes at once
+    /// so get one cluster.
+    fn proposer(&self, members: &[Member]) -> NodeId {
+        let me = self.identity();
+        let begun =
+            self.seams.gossip.peers().into_iter().find(|peer| {
+                peer.facts.get(facts::CLUSTER).is_some_and(|cluster| !cluster.is_empty())
+            });
+        match (me.cluster, begun) {
+            (Some(_), _) => me.node,
+            (None, Some(peer)) => peer.node,
+            (None, None) => members.iter().map(|member| member.node).min().unwrap_or(me.node),
+        }
+    }
+
+    async fn ask_proposer(
+        &self,
+        proposer: NodeId,
+        expected: usize,
+        partitions: PartitionCount,
+        patience: Duration,
+    ) -> Result<Arc<Layout>, BootstrapError> {
+        let refused = |reason: String| BootstrapError::Member { node: proposer, reason };
+        let request = MembershipRequest::Propose {
+            expected: u32::try_from(expected).unwrap_or(u32::MAX),
+            partitions: partitions.get(),
+            patience_millis: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        };
+        let deadline = deadline_in(&*self.seams.clock, patience + ANSWER_MAX);
+        match self.ask_until(proposer, &request, deadline).await.map_err(refused)? {
+            MembershipReply::Proposed { layout } => decode_format::<Layout>(&layout)
+                .map(Arc::new)
+                .map_err(|error| refused(error.to_string())),
+            MembershipReply::Refused { reason } => Err(refused(reason)),
+            _ => Err(refused("unexpected answer".into())),
+        }
+    }
+
+    async fn propose(&self, expected: u32, partitions: u32, patience: Duration) -> MembershipReply {
+        let partitions = match PartitionCount::new(partitions) {
+            Ok(partitions) => partitions,
+            Err(error) => return MembershipReply::Refused { reason: error.to_string() },
+        };
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        let made = Box::pin(self.init(expected, partitions, patience)).await;
+        let encoded = made
+            .map_err(|error| error.to_string())
+            .and_then(|layout| encode_format(&*layout).map_err(|error| error.to_string()));
+        match encoded {
+            Ok(layout) => MembershipReply::Proposed { layout: layout.into() },
+            Err(reason) => MembershipReply::Refused { reason },
+        }
     }
 
     async fn wait_for(
@@ -230,7 +307,9 @@ impl Membership {
         match self.ask(node, &MembershipRequest::Install { layout }).await.map_err(refused)? {
             MembershipReply::Installed => Ok(()),
             MembershipReply::Refused { reason } => Err(refused(reason)),
-            MembershipReply::Layout { .. } => Err(refused("unexpected answer".into())),
+            MembershipReply::Layout { .. } | MembershipReply::Proposed { .. } => {
+                Err(refused("unexpected answer".into()))
+            }
         }
     }
 
@@ -239,8 +318,17 @@ impl Membership {
         node: NodeId,
         request: &MembershipRequest,
     ) -> Result<MembershipReply, String> {
-        let body = encode_message(request).map_err(|error| error.to_string())?;
         let deadline = deadline_in(&*self.seams.clock, ANSWER_MAX);
+        self.ask_until(node, request, deadline).await
+    }
+
+    async fn ask_until(
+        &self,
+        node: NodeId,
+        request: &MembershipRequest,
+        deadline: Monotonic,
+    ) -> Result<MembershipReply, String> {
+        let body = encode_message(request).map_err(|error| error.to_string())?;
         let answer = self
             .seams
             .transport
@@ -302,6 +390,10 @@ impl Membership {
                     .map(Into::into),
             },
             MembershipRequest::Install { layout } => self.install(&layout).await,
+            MembershipRequest::Propose { expected, partitions, patience_millis } => {
+                let patience = Duration::from_millis(patience_millis).min(PATIENCE_MAX);
+                self.propose(expected, partitions, patience).await
+            }
         };
         encode_message(&reply)
             .map(Message::from)

@@ -79,8 +79,9 @@ impl Default for QuicLimits {
             dial_timeout: Duration::from_millis(1_500),
             idle_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(1),
-            calls_per_peer: 256,
-            bulk_per_peer: 64,
+            // Twice what one gateway lets in, so that a full gateway is not refused halfway.
+            calls_per_peer: 1024,
+            bulk_per_peer: 512,
         }
     }
 }
@@ -97,7 +98,7 @@ const CONTROL_WINDOW: u32 = 16 << 20;
 const BULK_WINDOW: u32 = 64 << 20;
 /// Sent and not yet acknowledged, per connection.
 const SEND_WINDOW: u64 = 8 << 20;
-const BIDI_STREAMS_MAX: u32 = 192;
+const BIDI_STREAMS_MAX: u32 = 768;
 const UNI_STREAMS_MAX: u32 = 128;
 const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 /// Assumed before it is measured: decides how soon a lost first packet is sent again.

@@ -117,6 +117,7 @@ fn refusal(error: CatalogError) -> AdminError {
         CatalogError::BucketTaken
         | CatalogError::BucketOwned
         | CatalogError::BucketNotEmpty
+        | CatalogError::BucketChanging
         | CatalogError::CredentialExists => AdminError::new(ErrorKind::Conflict, message),
         CatalogError::Unavailable { .. } | CatalogError::SlowDown { .. } => {
             AdminError::new(ErrorKind::Unavailable, message).next("quorate status")

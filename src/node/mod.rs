@@ -7,6 +7,7 @@
 pub mod config;
 
 mod control;
+mod figures;
 mod handler;
 mod peers;
 mod serve;

@@ -23,9 +23,6 @@ use crate::types::{ByteCount, Zone};
 use super::handler::Switchboard;
 use super::peers::KnownPeers;
 
-/// Stamps that were minted and never stored lie at most this far above the highest stored one.
-const STAMP_MARGIN_MILLIS: u64 = 1_000;
-
 /// How often the segments' derived rows are made durable, which bounds recovery.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
@@ -109,9 +106,8 @@ impl Foundation {
             .meta
             .get(Family::Local, HYBRID_TIME_KEY)?
             .and_then(|bytes| Some(HybridTime(u64::from_le_bytes(bytes[..].try_into().ok()?))));
-        let floor = highest.map_or(HybridTime::default(), |time| {
-            HybridTime::from_millis(time.millis() + STAMP_MARGIN_MILLIS)
-        });
+        // A stamp that was minted and not stored may be minted again: its dot tells them apart.
+        let floor = highest.unwrap_or_default();
         let site = Site::new(
             identity.node,
             identity.boot,
@@ -207,6 +203,11 @@ impl Node {
         if let Some(layout) = self.membership.holder().current() {
             self.membership.publish(&layout);
         }
+        let cluster = self.membership.identity().cluster;
+        gossip.publish(
+            crate::membership::facts::CLUSTER,
+            cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
+        );
         let started = self.seams.clock.wall().0.to_string();
         gossip.publish("started", started);
         for (fact, value) in own_facts(&self.settings.name, &self.settings.zone, Capacity(gib)) {
@@ -247,9 +248,10 @@ impl Node {
         loop {
             let disk = Arc::clone(&self.seams.segments);
             if let Some(Ok(space)) = blocking(&self.seams.tasks, move || disk.space()).await {
-                let used =
-                    self.blobs.segments().figures().bytes + self.seams.meta.figures().disk_bytes;
                 let gossip = self.membership.gossip();
+                let (segments, meta) = (self.blobs.segments().figures(), self.seams.meta.figures());
+                super::figures::show(&meta, &segments, space, &gossip.peers());
+                let used = segments.bytes.saturating_add(meta.disk_bytes);
                 gossip.publish("used", used.to_string());
                 gossip.publish("free", space.free.to_string());
             }

@@ -1,6 +1,6 @@
 //! How the cluster looks from this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admin::{ClusterStatus, Finding, Health, HealthLevel, NodeStatus, RingNode, RingReport};
 use crate::membership::{Liveness, PeerState, facts};
@@ -35,6 +35,29 @@ fn shares(layout: &Layout) -> BTreeMap<NodeId, f64> {
     }
     let total: u32 = counts.values().sum();
     counts.into_iter().map(|(node, n)| (node, f64::from(n) / f64::from(total.max(1)))).collect()
+}
+
+/// Partitions whose owners are in as many zones as there can be.
+fn well_spread(layout: &Layout) -> usize {
+    let zones = |owners: &[NodeId]| {
+        let zones: BTreeSet<&Zone> = owners
+            .iter()
+            .filter_map(|&owner| layout.member(owner).map(|member| &member.zone))
+            .collect();
+        zones.len()
+    };
+    let storing: Vec<NodeId> = layout
+        .members()
+        .iter()
+        .filter(|member| member.capacity.owns())
+        .map(|member| member.node)
+        .collect();
+    let wanted = zones(&storing).min(COPIES);
+    layout
+        .partitions()
+        .iter()
+        .filter(|&partition| zones(layout.preference_list(partition).owners(COPIES)) >= wanted)
+        .count()
 }
 
 /// Partitions that are short of owners that are up.
@@ -161,7 +184,7 @@ impl Node {
             partitions: layout.partitions().get(),
             n: u8::try_from(COPIES.min(layout.storage_nodes())).unwrap_or(u8::MAX),
             balance: copies.balance,
-            zone_spread: clamp(copies.zone_spread),
+            zone_spread: clamp(well_spread(&layout)),
             nodes,
         })
     }

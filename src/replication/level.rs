@@ -17,7 +17,7 @@ pub enum Level {
 
 /// Text that names no level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no consistency level of this release: use quorum")]
+#[error("'{text}' is no consistency level of this release: use quorum or all")]
 pub struct ParseLevelError {
     /// What was given.
     pub text: String,

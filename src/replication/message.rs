@@ -51,7 +51,7 @@ pub(crate) enum ReplicaRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ReplicaReply {
     /// The record is durable, merged with what was there; if what was there is newer, its order.
-    Written { newer: Option<(u32, Stamp)> },
+    Written { newer: Option<Stamp> },
     /// The record, if there is one; inline bytes ride as the attachment.
     Row { record: Option<Bytes> },
     /// The record's digest, if there is a record.

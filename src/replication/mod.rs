@@ -42,4 +42,4 @@ pub use replica::{Admission, HYBRID_TIME_KEY, HeldRow, Replica, Watcher};
 pub use site::{CLOCK_DRIFT_MAX, Site};
 pub use table::{InlineFacts, Record, RowKey, TableId, Tables};
 pub use tally::{Decision, Digest, ReadDecision, ReadTally, WriteAnswer, WriteTally};
-pub use version::Version;
+pub use version::{Order, Version};

@@ -58,6 +58,12 @@ pub struct HeldRow {
 
 const GONE_FLAG: u8 = 1;
 
+/// What one answer to a scan may hold, all slices together: well below what a message may.
+const SCAN_BYTES_MAX: usize = 2 << 20;
+
+/// What an item takes besides its keys and record.
+const ITEM_BYTES: usize = 32;
+
 /// The stored form of a record: one byte of flags that scans read without decoding it.
 fn stored_value(schema: &dyn Schema, record: &[u8]) -> Result<Bytes, ReplicationError> {
     let flags = if schema.facts(record)?.tombstone { GONE_FLAG } else { 0 };
@@ -137,8 +143,7 @@ impl Replica {
         partition: Partition,
         record: &Bytes,
         inline: &Bytes,
-    ) -> Result<Option<(u32, Stamp)>, ReplicationError> {
-        self.check_admission(row)?;
+    ) -> Result<Option<Stamp>, ReplicationError> {
         let schema = Arc::clone(self.schema(row.table)?);
         check_inline(schema.facts(record)?.inline, inline)?;
         let key = row.stored(partition);
@@ -146,6 +151,7 @@ impl Replica {
         let (merged, newer) = self
             .rows
             .update(family, key.clone(), |current| {
+                self.check_admission(row)?;
                 let current = current.map(record_in);
                 let merged = schema.merge(current, record)?;
                 // Only a record that lost, or was there already, leaves the stored one as it is
@@ -155,7 +161,7 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch, outcome: (record, newer) })
             })
             .await??;
-        self.notify(row, merged);
+        self.notify(row, merged).await?;
         Ok(newer)
     }
 
@@ -172,19 +178,19 @@ impl Replica {
         floor: HybridTime,
         minted: impl FnOnce(Bytes) + Send,
     ) -> Result<(), ReplicationError> {
-        self.check_admission(row)?;
         let schema = Arc::clone(self.schema(row.table)?);
         check_inline(schema.facts(record)?.inline, inline)?;
         let key = row.stored(partition);
         let family = row.table.family();
         let site = Arc::clone(&self.site);
-        let merged = self
+        let updated = self
             .rows
             .update(family, key.clone(), |current| {
+                self.check_admission(row)?;
                 let mut time = HybridTime::default();
                 let made = schema.mint(current.map(record_in), record, &mut |current| {
-                    let version = site.mint(current, floor);
-                    time = version.stamp.time;
+                    let (version, clock) = site.mint(current, floor);
+                    time = clock;
                     version
                 })?;
                 let Minted { record, merged } = made;
@@ -193,16 +199,23 @@ impl Replica {
                 minted(record);
                 Ok::<_, ReplicationError>(Decided { batch, outcome: stored })
             })
-            .await??;
-        self.notify(row, merged);
-        Ok(())
+            .await;
+        if updated.is_err() {
+            // Others may have the minted dot, and this node has forgotten it.
+            self.site.forget_actors();
+        }
+        self.notify(row, updated??).await
     }
 
-    fn notify(&self, row: &RowKey, changed: Option<Bytes>) {
+    /// Tells a full-copy table's watcher of a durable change, and lets everything that was
+    /// decided before it heard of it become durable: a bucket's fence is up when this returns.
+    async fn notify(&self, row: &RowKey, changed: Option<Bytes>) -> Result<(), ReplicationError> {
         let watcher = self.watchers.get().and_then(|watchers| watchers.get(&row.table));
         if let (Some(watcher), Some(record)) = (watcher, changed) {
             watcher(&row.sort, &record);
+            self.rows.barrier().await?;
         }
+        Ok(())
     }
 
     /// What this node holds of `row`.
@@ -281,7 +294,7 @@ impl Replica {
     /// Completes when writes queued before it are durable; for an orderly stop.
     pub fn settle(self: &Arc<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         let rows = self.rows.clone();
-        Box::pin(async move { rows.commit(Batch::new()).await })
+        Box::pin(async move { rows.barrier().await })
     }
 }
 
@@ -331,8 +344,15 @@ fn scan_slice(
     let from = stored_key(partition, &slice.routing, &slice.from.clone().max(scan.prefix.clone()));
     let whole = stored_key(partition, &slice.routing, &scan.prefix);
     let range = KeyRange { start: from.to_vec(), end: KeyRange::prefix(whole.to_vec()).end };
-    let mut walk =
-        SliceWalk { scan, limit: slice.limit as usize, passed: 0, items: Vec::new(), next: None };
+    let mut walk = SliceWalk {
+        scan,
+        limit: slice.limit as usize,
+        passed: 0,
+        bytes: 0,
+        bytes_max: SCAN_BYTES_MAX / scan.slices.len().max(1),
+        items: Vec::new(),
+        next: None,
+    };
     meta.scan(scan.table.family(), &range, &mut |key, value| {
         walk.visit(&base, key.get(base.len()..).unwrap_or_default(), value)
     })?;
@@ -344,13 +364,16 @@ struct SliceWalk<'a> {
     scan: &'a ScanRequest,
     limit: usize,
     passed: usize,
+    bytes: usize,
+    bytes_max: usize,
     items: Vec<ScanItem>,
     next: Option<Bytes>,
 }
 
 impl SliceWalk<'_> {
     fn visit(&mut self, base: &[u8], sort: &[u8], value: &[u8]) -> Visit {
-        if self.items.len() >= self.limit || self.passed >= ROWS_PASSED_MAX {
+        let full = self.items.len() >= self.limit || self.bytes >= self.bytes_max;
+        if full || self.passed >= ROWS_PASSED_MAX {
             self.next = Some(Bytes::copy_from_slice(sort));
             return Visit::Stop;
         }
@@ -361,6 +384,7 @@ impl SliceWalk<'_> {
             if gone {
                 return Visit::Next;
             }
+            self.bytes += sort.len() + prefix.len() + ITEM_BYTES;
             let mut seek = base.to_vec();
             seek.extend_from_slice(&prefix);
             self.items.push(ScanItem::Prefix {
@@ -370,11 +394,13 @@ impl SliceWalk<'_> {
             });
             return crate::store::next_prefix(&seek).map_or(Visit::Stop, Visit::Seek);
         }
+        let whole = self.scan.want != Want::Digest;
+        self.bytes += sort.len() + ITEM_BYTES + if whole { record.len() } else { 0 };
         self.items.push(ScanItem::Row {
             sort: Bytes::copy_from_slice(sort),
             digest: digest_of(record),
             tombstone: if gone { Tombstone::Gone } else { Tombstone::Live },
-            record: (self.scan.want != Want::Digest).then(|| Bytes::copy_from_slice(record)),
+            record: whole.then(|| Bytes::copy_from_slice(record)),
         });
         Visit::Next
     }

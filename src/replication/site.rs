@@ -30,6 +30,7 @@ pub struct Site {
     pub tasks: Arc<dyn Tasks>,
     hybrid: Mutex<HybridClock>,
     stints: AtomicU64,
+    stints_from: AtomicU64,
     layout_version: AtomicU64,
 }
 
@@ -51,19 +52,34 @@ impl Site {
             tasks,
             hybrid: Mutex::new(HybridClock::new(floor, CLOCK_DRIFT_MAX)),
             stints: AtomicU64::new(0),
+            stints_from: AtomicU64::new(0),
             layout_version: AtomicU64::new(0),
         })
     }
 
     /// The version of a write that replaces `current`, which is what this replica holds, and
     /// that lies above `floor`, which another owner is known to hold.
-    pub(crate) fn mint(&self, current: Option<&Version>, floor: HybridTime) -> Version {
+    /// Also tells this node's own clock, which a record from the future does not drag along.
+    pub(crate) fn mint(
+        &self,
+        current: Option<&Version>,
+        floor: HybridTime,
+    ) -> (Version, HybridTime) {
         let wall = self.clock.wall().0;
         let seen = current.map_or(HybridTime::default(), |version| version.stamp.time);
-        let time = self.hybrid.lock().tick_above(wall, seen.max(floor));
+        let (time, clock) = {
+            let mut hybrid = self.hybrid.lock();
+            (hybrid.tick_above(wall, seen.max(floor)), hybrid.last())
+        };
         let stamp = Stamp { time, node: self.node };
         let era = current.map_or(0, |version| version.era);
-        Version::succeed(current, self.actor(current), stamp, era)
+        (Version::succeed(current, self.actor(current), stamp, era), clock)
+    }
+
+    /// Makes every later write count from a new actor: a dot was minted that is not stored here.
+    pub(crate) fn forget_actors(&self) {
+        let next = self.stints.load(Ordering::Acquire);
+        self.stints_from.fetch_max(next, Ordering::AcqRel);
     }
 
     /// A time that no earlier write of this node has.
@@ -81,11 +97,11 @@ impl Site {
     /// so that its entry never covers a write that this node has forgotten (Riak's kv679).
     fn actor(&self, current: Option<&Version>) -> Actor {
         let known = current.and_then(|version| {
-            version
-                .seen
-                .iter()
-                .map(|(actor, _)| actor)
-                .find(|actor| actor.node == self.node && actor.boot == self.boot)
+            version.seen.iter().map(|(actor, _)| actor).find(|actor| {
+                actor.node == self.node
+                    && actor.boot == self.boot
+                    && actor.stint >= self.stints_from.load(Ordering::Acquire)
+            })
         });
         known.unwrap_or_else(|| Actor {
             node: self.node,

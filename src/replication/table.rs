@@ -96,12 +96,15 @@ pub(crate) trait Schema: Send + Sync {
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
     ) -> Result<Minted, FormatError>;
 
+    /// `record` in the format that this release writes.
+    fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError>;
+
     /// The facts of `record` that the engine needs.
     fn facts(&self, record: &[u8]) -> Result<RecordFacts, FormatError>;
 }
 
 /// The order of a write that a replica holds, if it is greater than that of the incoming one.
-pub(crate) type Newer = Option<(u32, Stamp)>;
+pub(crate) type Newer = Option<Stamp>;
 
 /// What a merge leaves on a replica.
 #[derive(Debug)]
@@ -191,7 +194,7 @@ impl<R: Record> Schema for SchemaOf<R> {
         };
         let (held, brought) =
             (current.version().order(), decode_format::<R>(incoming)?.version().order());
-        Ok((held > brought).then_some(held))
+        Ok((held > brought).then_some(held.1))
     }
 
     fn mint(
@@ -204,6 +207,10 @@ impl<R: Record> Schema for SchemaOf<R> {
         let mut record = decode_format::<R>(record)?;
         record.set_version(mint(current.as_ref().map(Record::version)));
         Ok(Minted { record: encoded(&record)?, merged: merge_decoded(current, record)? })
+    }
+
+    fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError> {
+        encoded(&decode_format::<R>(record)?)
     }
 
     fn facts(&self, record: &[u8]) -> Result<RecordFacts, FormatError> {
@@ -224,6 +231,15 @@ impl Tables {
     pub fn with<R: Record>(mut self) -> Self {
         self.schemas.insert(R::TABLE, Arc::new(SchemaOf::<R>::new()));
         self
+    }
+
+    /// A stored record in the format that this release writes; `None` for a table that is not
+    /// among these.
+    ///
+    /// # Errors
+    /// [`FormatError`] if the record is damaged or from a newer release.
+    pub fn upgraded(&self, table: TableId, record: &[u8]) -> Option<Result<Bytes, FormatError>> {
+        Some(self.schema(table)?.upgraded(record))
     }
 
     pub(crate) fn schema(&self, table: TableId) -> Option<&Arc<dyn Schema>> {

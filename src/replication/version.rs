@@ -9,6 +9,9 @@ use crate::types::NodeId;
 /// are dropped: in last-write-wins records the vector only tells concurrent losers apart.
 const ACTORS_MAX: usize = 24;
 
+/// What orders the writes of one key: era, stamp, dot.
+pub type Order = (u32, Stamp, Dot);
+
 /// One write's place among the writes of its key.
 ///
 /// Records are ordered by (era, stamp): the era counts changes of the bucket's consistency
@@ -49,15 +52,22 @@ impl Version {
     #[must_use]
     pub fn succeed(current: Option<&Self>, actor: Actor, stamp: Stamp, era: u32) -> Self {
         let mut seen = current.map(|version| version.seen.clone()).unwrap_or_default();
-        let dot = Dot { actor, counter: seen.counter(actor) + 1 };
+        let dot = Dot { actor, counter: seen.counter(actor).saturating_add(1) };
         seen.add(dot);
         Self { era, stamp, dot, seen: trimmed(seen, dot) }
     }
 
-    /// What orders two writes of one key.
+    /// What orders two writes of one key. The dot tells writes apart that a node stamped alike
+    /// before and after a crash.
     #[must_use]
-    pub const fn order(&self) -> (u32, Stamp) {
-        (self.era, self.stamp)
+    pub const fn order(&self) -> Order {
+        (self.era, self.stamp, self.dot)
+    }
+
+    /// Takes in what `other` has seen, and stays the write that it is.
+    pub fn absorb(&mut self, other: &Self) {
+        self.seen.merge(&other.seen);
+        self.seen = trimmed(std::mem::take(&mut self.seen), self.dot);
     }
 
     /// The version of a last-write-wins merge: the greater write, with both vectors.

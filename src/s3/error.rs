@@ -48,6 +48,8 @@ codes! {
         "The requested bucket name is not available. Choose another name.";
     BucketAlreadyOwnedByYou "BucketAlreadyOwnedByYou" 409
         "Your previous request to create the named bucket succeeded and you already own it.";
+    OperationAborted "OperationAborted" 409
+        "A conflicting conditional operation is currently in progress against this resource. Try again.";
     BucketNotEmpty "BucketNotEmpty" 409 "The bucket you tried to delete is not empty.";
     EntityTooLarge "EntityTooLarge" 400
         "Your proposed upload exceeds the maximum allowed object size.";
@@ -235,6 +237,10 @@ impl From<CatalogError> for S3Error {
             CatalogError::BucketTaken => Code::BucketAlreadyExists,
             CatalogError::BucketOwned => Code::BucketAlreadyOwnedByYou,
             CatalogError::BucketNotEmpty => Code::BucketNotEmpty,
+            CatalogError::BucketChanging => {
+                let aborted = Self::new(Code::OperationAborted);
+                return Self { outcome: Some(Outcome::None), ..aborted };
+            }
             CatalogError::NoSuchKey => Code::NoSuchKey,
             CatalogError::NoSuchUpload => Code::NoSuchUpload,
             CatalogError::InvalidPart { part } => {

@@ -169,6 +169,13 @@ impl Committer {
         self.stripes[stripe].lock()
     }
 
+    /// Waits until every update that is deciding now has queued what it decided.
+    pub(super) fn pass_deciders(&self) {
+        for stripe in &self.stripes {
+            drop(stripe.lock());
+        }
+    }
+
     /// The newest value of a row: the pending one, else the durable one.
     pub(super) fn newest(&self, family: Family, key: &[u8]) -> Result<Seen, StoreError> {
         let failures = {

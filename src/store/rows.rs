@@ -22,6 +22,9 @@ struct Inner {
     _task: TaskHandle,
 }
 
+/// A row that is written for nothing but its place in the queue.
+const BARRIER_KEY: &[u8] = b"barrier";
+
 /// What an update decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided<T> {
@@ -106,6 +109,18 @@ impl Rows {
         }
         let room = self.inner.committer.room().await?;
         self.inner.committer.enqueue(batch, None, room)?.done().await
+    }
+
+    /// Resolves when everything that was decided before this call is durable, so that a scan of
+    /// the tables sees it.
+    ///
+    /// # Errors
+    /// As for [`Rows::update`].
+    pub async fn barrier(&self) -> Result<(), StoreError> {
+        self.inner.committer.pass_deciders();
+        let mut batch = Batch::new();
+        batch.put(Family::Local, BARRIER_KEY, Bytes::new());
+        self.commit(batch).await
     }
 
     /// The tables below, whose values are durable.

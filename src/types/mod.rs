@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! 1. An id is never reused: ids are random, 128 bits wide, drawn behind the entropy seam.
-//! 2. A [`Key`] is at most 1,024 bytes, whatever they are.
+//! 2. A [`Key`] is 1 to 1,024 bytes of UTF-8, whatever characters they are.
 
 mod bytecount;
 mod id;

@@ -142,7 +142,7 @@ impl Config {
         least(faults, "store.segment_size", store.segment_size, ByteCount::mib(1));
         most(faults, "store.segment_size", store.segment_size, ByteCount::gib(2));
         most(faults, "store.inline_max", store.inline_max, ByteCount::kib(256));
-        most(faults, "store.attached_max", store.attached_max, ByteCount::mib(4));
+        most(faults, "store.attached_max", store.attached_max, ByteCount::mib(3));
         least(faults, "store.attached_max", store.attached_max, store.inline_max);
         let limits = &self.limits;
         least(faults, "limits.body_bytes", limits.body_bytes, ByteCount::mib(8));

@@ -159,7 +159,7 @@ pub struct Store {
     pub segment_size: ByteCount,
     /// Bodies up to this size are kept beside their heads.
     pub inline_max: ByteCount,
-    /// Bodies up to this size travel with their heads to the object's owners.
+    /// Bodies up to this size go to the object's owners in one message.
     pub attached_max: ByteCount,
 }
 

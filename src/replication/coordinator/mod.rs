@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::codec::{decode_message, encode_message};
 use crate::env::{Monotonic, deadline_in};
@@ -50,6 +51,13 @@ impl Default for Patience {
     }
 }
 
+/// Acknowledged writes whose last owners are still waited for; each holds its record and up to
+/// 16 KiB of inline bytes.
+const LATE_WRITES_MAX: usize = 2048;
+
+/// Read repairs under way.
+const REPAIRS_MAX: usize = 256;
+
 /// Coordinates requests of this node's clients, and of peers that own no copy. Cheap to clone.
 #[derive(Clone)]
 pub struct Coordinator {
@@ -60,6 +68,10 @@ pub struct Coordinator {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) peers: Arc<dyn PeerView>,
     pub(super) patience: Patience,
+    /// Places for answers that come after their quorum.
+    pub(super) late: Arc<Semaphore>,
+    /// Places for read repairs.
+    pub(super) repairs: Arc<Semaphore>,
 }
 
 impl Coordinator {
@@ -73,7 +85,17 @@ impl Coordinator {
         transport: Arc<dyn Transport>,
         peers: Arc<dyn PeerView>,
     ) -> Self {
-        Self { site, replica, tables, layout, transport, peers, patience: Patience::default() }
+        Self {
+            site,
+            replica,
+            tables,
+            layout,
+            transport,
+            peers,
+            patience: Patience::default(),
+            late: Arc::new(Semaphore::new(LATE_WRITES_MAX)),
+            repairs: Arc::new(Semaphore::new(REPAIRS_MAX)),
+        }
     }
 
     /// The same with other patience.

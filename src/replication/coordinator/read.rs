@@ -1,6 +1,7 @@
 //! Reads: one whole record and digests from a quorum, hedged, repaired afterwards.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -12,9 +13,10 @@ use crate::replication::error::ReplicationError;
 use crate::replication::level::{Level, Outcome, Served};
 use crate::replication::message::{ReplicaReply, ReplicaRequest, RowName, Want};
 use crate::replication::plan::ReplicaPlan;
-use crate::replication::replica::{HeldRow, digest_of_held};
+use crate::replication::replica::{HeldRow, Replica, digest_of_held};
 use crate::replication::table::{Merged, RowKey};
 use crate::replication::tally::{Digest, ReadDecision, ReadTally};
+use crate::ring::Partition;
 use crate::types::NodeId;
 
 use super::Coordinator;
@@ -54,6 +56,16 @@ struct Reading {
     fetched: BTreeSet<NodeId>,
     under_way: usize,
     reasons: Vec<String>,
+}
+
+impl Reading {
+    /// The owners among these that were not asked for their whole record yet.
+    fn newly_fetched(&mut self, owners: Vec<NodeId>) -> Vec<NodeId> {
+        let fresh: Vec<NodeId> =
+            owners.into_iter().filter(|&owner| self.fetched.insert(owner)).collect();
+        self.under_way += fresh.len();
+        fresh
+    }
 }
 
 type Answers = FuturesUnordered<BoxFuture<'static, (NodeId, Told)>>;
@@ -103,11 +115,8 @@ impl Coordinator {
                 ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
                 ReadDecision::Impossible => return Err(too_few(plan, &reading)),
                 ReadDecision::Fetch(owners) => {
-                    for owner in owners {
-                        if reading.fetched.insert(owner) {
-                            reading.under_way += 1;
-                            answers.push(self.ask_owner(owner, plan, row, want));
-                        }
+                    for owner in reading.newly_fetched(owners) {
+                        answers.push(self.ask_owner(owner, plan, row, want));
                     }
                 }
                 ReadDecision::Pending => {}
@@ -272,8 +281,14 @@ impl Coordinator {
             .ok_or_else(|| ReplicationError::Damaged(format!("unknown table {:?}", row.table)))?;
         let mut merged: Option<Bytes> = None;
         for record in reading.whole.values().filter_map(|held| held.record.as_ref()) {
-            if let Merged::Changed { record, .. } = schema.merge(merged.as_deref(), record)? {
-                merged = Some(record);
+            match schema.merge(merged.as_deref(), record) {
+                Ok(Merged::Changed { record, .. }) => merged = Some(record),
+                Ok(Merged::Unchanged) => {}
+                // A record that cannot be read is no answer, and must not hide the others.
+                Err(error) if reading.whole.len() > plan.needed => {
+                    tracing::warn!(%error, "a copy of a record cannot be read");
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         let mut inline = Bytes::new();
@@ -305,33 +320,52 @@ impl Coordinator {
         stale: &[NodeId],
     ) {
         for &owner in stale {
+            // What is not repaired now is found again by the next read.
+            let Ok(place) = Arc::clone(&self.repairs).try_acquire_owned() else {
+                return;
+            };
             REPAIRS.inc();
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
-                let (replica, row, partition) = (self.replica.clone(), row.clone(), plan.partition);
-                async move {
-                    if let Err(error) = replica.write(&row, partition, &record, &inline).await {
-                        tracing::debug!(%error, "read repair of the local copy failed");
-                    }
-                }
-                .boxed()
+                repair_here(self.replica.clone(), row.clone(), plan.partition, record, inline)
             } else {
                 self.send_row(owner, plan, row, record, inline).map(drop).boxed()
             };
+            let work = work.map(move |()| drop(place)).boxed();
             self.site.tasks.spawn("read repair", work).detach();
         }
     }
 
     /// A head read found copies that differ: reads again with the bytes, which repairs.
     fn repair_with_bytes(&self, row: &RowKey, n: usize, level: Level) {
+        let Ok(place) = Arc::clone(&self.repairs).try_acquire_owned() else {
+            return;
+        };
         let (coordinator, row) = (self.clone(), row.clone());
         let work = async move {
             if let Err(error) = coordinator.read(&row, n, level, Want::RecordAndBytes).await {
                 tracing::debug!(%error, "read repair failed");
             }
+            drop(place);
         };
         self.site.tasks.spawn("read repair", work.boxed()).detach();
     }
+}
+
+/// Brings the merged record to this node's own copy.
+fn repair_here(
+    replica: Arc<Replica>,
+    row: RowKey,
+    partition: Partition,
+    record: Bytes,
+    inline: Bytes,
+) -> BoxFuture<'static, ()> {
+    async move {
+        if let Err(error) = replica.write(&row, partition, &record, &inline).await {
+            tracing::debug!(%error, "read repair of the local copy failed");
+        }
+    }
+    .boxed()
 }
 
 fn too_few(plan: &ReplicaPlan, reading: &Reading) -> ReplicationError {

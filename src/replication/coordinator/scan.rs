@@ -80,6 +80,9 @@ pub struct ScanPage {
 /// Requests for one slice before the page ends short: a page over endless tombstones.
 const ROUNDS_MAX: usize = 16;
 
+/// Rows asked of a slice at least.
+const ROWS_ASKED_MIN: usize = 64;
+
 /// One slice on its way through a page.
 struct Slice {
     routing: Bytes,
@@ -88,6 +91,13 @@ struct Slice {
     ready: Vec<ScanEntry>,
     /// Everything before this is decided; `None`: everything.
     from: Option<Bytes>,
+}
+
+/// What an owner is asked to send.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rows {
+    Digests,
+    Whole,
 }
 
 /// What one quorum of owners told of one slice.
@@ -120,7 +130,8 @@ impl Coordinator {
         }
         let mut served = Served { level: query.level, degraded: false };
         let fraction = query.max / slices.len().max(1);
-        let limit = fraction + fraction / 4 + 8;
+        // A page of few entries may have to pass many tombstones to find them.
+        let limit = (fraction + fraction / 4 + 8).max(ROWS_ASKED_MIN);
         for _ in 0..ROUNDS_MAX {
             let behind = lagging(&slices, query.max);
             if behind.is_empty() {
@@ -160,7 +171,7 @@ impl Coordinator {
         limit: usize,
     ) -> Result<bool, ReplicationError> {
         // (peer, whole rows or digests) -> slices
-        let mut requests: BTreeMap<(NodeId, bool), Vec<usize>> = BTreeMap::new();
+        let mut requests: BTreeMap<(NodeId, Rows), Vec<usize>> = BTreeMap::new();
         for (&index, told) in told.iter() {
             let plan = &slices[index].plan;
             let missing = plan.needed.saturating_sub(told.answers.len());
@@ -173,7 +184,8 @@ impl Coordinator {
                 return Err(no_quorum(plan, told));
             }
             for (position, owner) in line.into_iter().take(missing).enumerate() {
-                let whole = told.whole.is_none() && position == 0;
+                let first = told.whole.is_none() && position == 0;
+                let whole = if first { Rows::Whole } else { Rows::Digests };
                 requests.entry((owner, whole)).or_default().push(index);
             }
         }
@@ -195,7 +207,7 @@ impl Coordinator {
         query: &ScanQuery,
         slices: &[Slice],
         owner: NodeId,
-        whole: bool,
+        whole: Rows,
         indexes: &[usize],
         limit: usize,
     ) -> Result<Vec<SliceRows>, String> {
@@ -211,7 +223,7 @@ impl Coordinator {
                 .collect(),
             prefix: query.prefix.clone(),
             delimiter: query.delimiter.clone(),
-            want: if whole { Want::Record } else { Want::Digest },
+            want: if whole == Rows::Whole { Want::Record } else { Want::Digest },
         };
         if owner == self.site.node {
             let partitions = indexes.iter().map(|&index| slices[index].plan.partition).collect();
@@ -298,7 +310,7 @@ impl Coordinator {
                 return Ok(Some(ScanEntry::Prefix(prefix.clone())));
             }
         }
-        let mut from = prefix.clone();
+        let mut from = prefix.clone().max(query.from.clone());
         loop {
             let below = ScanQuery {
                 slices: vec![slice.routing.clone()],
@@ -329,7 +341,7 @@ impl Told {
 fn record_answers(
     told: &mut BTreeMap<usize, Told>,
     owner: NodeId,
-    whole: bool,
+    whole: Rows,
     indexes: &[usize],
     answer: Result<Vec<SliceRows>, String>,
 ) {
@@ -338,7 +350,7 @@ fn record_answers(
             for (&index, rows) in indexes.iter().zip(rows) {
                 if let Some(told) = told.get_mut(&index) {
                     told.answers.push(rows);
-                    if whole {
+                    if whole == Rows::Whole {
                         told.whole = Some(owner);
                     } else {
                         told.digests.insert(owner);

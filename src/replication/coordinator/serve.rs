@@ -145,7 +145,7 @@ impl Coordinator {
 }
 
 fn write_reply(
-    written: Result<Option<(u32, Stamp)>, ReplicationError>,
+    written: Result<Option<Stamp>, ReplicationError>,
 ) -> Result<ReplicaReply, HandlerError> {
     match written {
         Ok(newer) => Ok(ReplicaReply::Written { newer }),

@@ -1,5 +1,7 @@
 //! Writes: minted by an owner under the key's lock, sent to all owners at once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
@@ -8,7 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::causality::{HybridTime, Stamp};
 use crate::codec::{decode_message, encode_message};
-use crate::env::metrics;
+use crate::env::{metrics, timeout_at};
+use crate::membership::Liveness;
 use crate::net::{Message, PeerError};
 use crate::replication::error::ReplicationError;
 use crate::replication::level::{Level, Outcome, Served};
@@ -30,6 +33,13 @@ static REMINTED: std::sync::LazyLock<prometheus::IntCounter> = std::sync::LazyLo
     metrics::counter(
         "quorate_writes_minted_again_total",
         "Writes that met a newer one at another owner and were minted again above it.",
+    )
+});
+
+static LATE_DROPPED: std::sync::LazyLock<prometheus::IntCounter> = std::sync::LazyLock::new(|| {
+    metrics::counter(
+        "quorate_late_writes_dropped_total",
+        "Acknowledged writes that a slow owner was not waited for, being too many.",
     )
 });
 
@@ -77,7 +87,16 @@ impl Coordinator {
     ) -> Result<WriteReceipt, ReplicationError> {
         let plan = ReplicaPlan::for_row(&self.layout, row, n, level)?;
         let result = if plan.owners.contains(&self.site.node) {
-            self.write_as_owner(&plan, row, record, inline, level).await
+            let own = self.write_as_owner(&plan, row, record.clone(), inline.clone(), level).await;
+            match own {
+                // Nothing was minted because of this node's own disk: others may have none of it.
+                Err(ReplicationError::Full(_) | ReplicationError::Store(_))
+                    if plan.owners.len() > 1 =>
+                {
+                    self.forward(&plan, row, record, inline, (n, level)).await
+                }
+                own => own,
+            }
         } else {
             self.forward(&plan, row, record, inline, (n, level)).await
         };
@@ -174,10 +193,20 @@ impl Coordinator {
         floor: HybridTime,
         show: oneshot::Sender<Bytes>,
     ) -> BoxFuture<'static, Result<(), ReplicationError>> {
-        let (replica, row, partition) = (self.replica.clone(), row.clone(), plan.partition);
+        let (coordinator, row, partition) = (self.clone(), row.clone(), plan.partition);
         async move {
             let minted = move |record| drop(show.send(record));
-            replica.mint((&row, partition), &record, &inline, floor, minted).await
+            let mint = coordinator.replica.mint((&row, partition), &record, &inline, floor, minted);
+            // A disk that hangs is an owner that does not answer.
+            let clock = &*coordinator.site.clock;
+            timeout_at(clock, coordinator.deadline(), mint).await.unwrap_or_else(|| {
+                Err(ReplicationError::Unavailable {
+                    answered: 0,
+                    needed: 1,
+                    outcome: Outcome::Unknown,
+                    reason: "this node's disk did not answer in time".into(),
+                })
+            })
         }
         .boxed()
     }
@@ -250,7 +279,11 @@ impl Coordinator {
             match tally.record(owner, answer) {
                 Decision::Pending => {}
                 Decision::Reached => {
-                    let degraded = !tally.complete_so_far();
+                    let me = self.site.node;
+                    let absent = |owner: &NodeId| {
+                        *owner != me && self.peers.liveness(*owner) == Liveness::Down
+                    };
+                    let degraded = !tally.complete_so_far() || plan.owners.iter().any(absent);
                     self.drain_behind(answers);
                     return Ok((Served { level, degraded }, newer));
                 }
@@ -267,11 +300,18 @@ impl Coordinator {
         if answers.is_empty() {
             return;
         }
+        // Late answers hold their records and bytes: beyond a bound they are given up, and the
+        // owners concerned are repaired when the key is read.
+        let Ok(place) = Arc::clone(&self.late).try_acquire_owned() else {
+            LATE_DROPPED.inc();
+            return;
+        };
         let late = answers.for_each(|(owner, _, remark)| async move {
             if let Some(Remark::Refusal(refusal)) = remark {
                 tracing::debug!(%owner, ?refusal, "an owner missed a write");
             }
         });
+        let late = late.map(move |()| drop(place));
         self.site.tasks.spawn("late write answers", late.boxed()).detach();
     }
 
@@ -295,7 +335,8 @@ impl Coordinator {
             .map_err(|error| ReplicationError::Damaged(error.to_string()))?
             .into();
         let mut reasons = Vec::new();
-        for owner in plan.nearest_first(self.site.node, &*self.peers) {
+        let owners = plan.nearest_first(self.site.node, &*self.peers);
+        for owner in owners.into_iter().filter(|&owner| owner != self.site.node) {
             let message = Message { body: body.clone(), attachment: inline.clone() };
             let called =
                 self.transport.call(owner, COORDINATE_SERVICE, message, self.deadline()).await;
@@ -352,7 +393,7 @@ fn local_answer(me: NodeId, result: Result<(), ReplicationError>) -> Answer {
 fn peer_answer(owner: NodeId, reply: ReplicaReply) -> Answer {
     let refusal = match reply {
         ReplicaReply::Written { newer } => {
-            let newer = newer.map(|(_, stamp)| Remark::Newer(stamp));
+            let newer = newer.map(Remark::Newer);
             return (owner, WriteAnswer::Durable, newer);
         }
         ReplicaReply::StaleBucket => Refusal::StaleBucket,

@@ -99,19 +99,33 @@ impl Xml {
 /// Control characters become numeric references, as AWS writes them, although XML 1.0 readers
 /// refuse most: clients with such keys ask for `encoding-type=url`.
 fn escape(out: &mut String, value: &str) {
-    for c in value.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&apos;"),
-            '\u{0}'..='\u{1f}' | '\u{7f}' | '\u{fffe}' | '\u{ffff}' => {
-                let _ = write!(out, "&#x{:x};", u32::from(c));
+    let mut rest = value;
+    // Almost all text has nothing to escape: it is copied in one piece.
+    while let Some(at) = rest.find(needs_escape) {
+        let (plain, tail) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = tail.chars();
+        match chars.next() {
+            Some('&') => out.push_str("&amp;"),
+            Some('<') => out.push_str("&lt;"),
+            Some('>') => out.push_str("&gt;"),
+            Some('"') => out.push_str("&quot;"),
+            Some('\'') => out.push_str("&apos;"),
+            Some(control) => {
+                let _ = write!(out, "&#x{:x};", u32::from(control));
             }
-            _ => out.push(c),
+            None => {}
         }
+        rest = chars.as_str();
     }
+    out.push_str(rest);
+}
+
+const fn needs_escape(c: char) -> bool {
+    matches!(
+        c,
+        '&' | '<' | '>' | '"' | '\'' | '\u{0}'..='\u{1f}' | '\u{7f}' | '\u{fffe}' | '\u{ffff}'
+    )
 }
 
 #[cfg(test)]
