@@ -30,10 +30,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const POWER_CUTS: u16 = 700;
 
 /// Of a thousand boots, so many end by themselves in the middle of some step of the storage.
-const SHORT_LIVES: u16 = 250;
+const SHORT_LIVES: u16 = 500;
 
 /// How many steps of the storage a short life has at most.
-const SHORT_LIFE_STEPS: u64 = 3_000;
+const SHORT_LIFE_STEPS: u64 = 400;
 
 /// How the nodes of a cluster are set up.
 #[derive(Clone, Copy, Debug)]

@@ -169,17 +169,22 @@ impl History {
                 None => Err(format!("I5: write {} was never made under this key", id.0)),
                 Some(write) => self.explains(write, span),
             },
-            Seen::Absent => {
-                let Err(newer) = self.still_stands(key, Moment(0), Duration::ZERO, span) else {
-                    return Ok(());
-                };
-                let gone = self.writes_of(key).filter(|write| write.content == Content::Gone);
-                if gone.into_iter().any(|write| self.explains(write, span).is_ok()) {
-                    return Ok(());
-                }
-                Err(format!("I2: nothing was found, though {newer}"))
+            Seen::Absent => self.explains_absence(key, span),
+        }
+    }
+
+    fn explains_absence(&self, key: &Key, span: Span) -> Result<(), String> {
+        let Err(newer) = self.still_stands(key, Moment(0), Duration::ZERO, span) else {
+            return Ok(());
+        };
+        let mut last = format!("nothing was found, though {newer}");
+        for write in self.writes_of(key).filter(|write| write.content == Content::Gone) {
+            match self.explains(write, span) {
+                Ok(()) => return Ok(()),
+                Err(reason) => last = format!("nothing was found: after the last delete, {reason}"),
             }
         }
+        Err(format!("I2: {last}"))
     }
 
     /// Whether `write` may be what a read in `span` sees.
