@@ -11,12 +11,14 @@
 //!    `quorate::net::PeerError` documents, no more.
 
 pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod entropy;
 pub mod faults;
 pub mod gossip;
 pub mod meta;
 pub mod network;
+pub mod power;
 pub mod scenario;
 pub mod tasks;
 pub mod trace;

@@ -28,9 +28,9 @@ struct Arguments {
     /// Run each seed twice, and fail if the two traces differ.
     #[arg(long)]
     twice: bool,
-    /// What to run: one of the names that --list prints.
-    #[arg(long, default_value = "register")]
-    scenario: String,
+    /// What to run: one of the names that --list prints; all of them if not given.
+    #[arg(long)]
+    scenario: Option<String>,
     /// How long faults and clients are at work, in simulated seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -47,14 +47,31 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let scenario = scenario::find(&arguments.scenario)
-        .with_context(|| format!("no scenario '{}'; try --list", arguments.scenario))?;
+    let scenarios = match &arguments.scenario {
+        None => scenario::ALL.to_vec(),
+        Some(name) => {
+            let found = scenario::find(name);
+            vec![found.with_context(|| format!("no scenario '{name}'; try --list"))?]
+        }
+    };
+    let mut code = ExitCode::SUCCESS;
+    for scenario in scenarios {
+        if !run_seeds(scenario, &arguments)? {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// Runs one scenario over all seeds; whether all that should hold did.
+fn run_seeds(scenario: Scenario, arguments: &Arguments) -> anyhow::Result<bool> {
+    println!("scenario {}: {}", scenario.name, scenario.about);
     let (first, count) = arguments.seed.map_or((arguments.first, arguments.seeds), |one| (one, 1));
     let mut failed = Vec::new();
     let mut simulated = Duration::ZERO;
     let mut events = 0;
     for number in first..first.saturating_add(count) {
-        let report = run_seed(scenario, Seed(number), &arguments)?;
+        let report = run_seed(scenario, Seed(number), arguments)?;
         simulated += report.trace.simulated;
         events += report.trace.events;
         if !report.violations.is_empty() {
@@ -62,12 +79,13 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     println!(
-        "{count} seeds, {events} events, {:.1} simulated minutes, {} failed{}",
+        "{}: {count} seeds, {events} events, {:.1} simulated minutes, {} failed{}",
+        scenario.name,
         simulated.as_secs_f64() / 60.0,
         failed.len(),
-        again(&failed, &arguments.scenario)
+        again(&failed, scenario.name)
     );
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(failed.is_empty())
 }
 
 fn run_seed(scenario: Scenario, seed: Seed, arguments: &Arguments) -> anyhow::Result<Report> {

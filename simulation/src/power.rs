@@ -43,6 +43,11 @@ impl Power {
         power
     }
 
+    /// If it is on, it stays on from now.
+    pub fn hold(&self) {
+        self.state.lock().steps_left = None;
+    }
+
     /// The machine takes the step `name`.
     #[must_use]
     pub fn step(&self, name: &'static str) -> Step {

@@ -6,35 +6,34 @@ use std::process::Command;
 use std::time::Duration;
 
 use quorate_simulation::entropy::Seed;
-use quorate_simulation::scenario::{RunOptions, register};
+use quorate_simulation::scenario::{self, RunOptions};
 use quorate_simulation::trace::{TextLog, TraceSummary};
 
 const SECONDS: u64 = 20;
 
-fn trace(seed: u64) -> TraceSummary {
+/// A run's trace, whether or not all held that should: that is for other tests.
+fn trace(scenario: &str, seed: u64) -> TraceSummary {
     let options = RunOptions { span: Duration::from_secs(SECONDS), text: TextLog::Off };
-    let report = register::run(Seed(seed), options).unwrap();
-    assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
-    report.trace
+    let run = scenario::find(scenario).unwrap().run;
+    run(Seed(seed), options).unwrap().trace
 }
 
-#[test]
-fn the_same_seed_is_the_same_run_in_this_process() {
+fn the_same_in_this_process(scenario: &str) {
     for seed in 1..=20 {
-        let first = trace(seed);
-        let second = trace(seed);
+        let first = trace(scenario, seed);
+        let second = trace(scenario, seed);
 
-        assert_eq!(first, second, "seed {seed}");
+        assert_eq!(first, second, "{scenario}, seed {seed}");
         assert!(first.events > 1_000, "seed {seed} did almost nothing: {}", first.events);
     }
 }
 
-#[test]
-fn the_same_seed_is_the_same_run_in_another_process() {
-    let own: Vec<String> = (1..=20).map(|seed| format!("{:016x}", trace(seed).hash)).collect();
+fn the_same_in_another_process(scenario: &str) {
+    let own: Vec<String> =
+        (1..=20).map(|seed| format!("{:016x}", trace(scenario, seed).hash)).collect();
 
     let output = Command::new(env!("CARGO_BIN_EXE_quorate-simulation"))
-        .args(["--seeds", "20", "--first", "1", "--seconds", &SECONDS.to_string()])
+        .args(["--scenario", scenario, "--seeds", "20", "--seconds", &SECONDS.to_string()])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -44,16 +43,40 @@ fn the_same_seed_is_the_same_run_in_another_process() {
         .filter_map(|line| line.split_whitespace().nth(2))
         .collect();
 
-    assert!(output.status.success(), "{text}");
     assert_eq!(own, other);
 }
 
-#[test]
-fn different_seeds_are_different_runs() {
-    let mut hashes: Vec<u64> = (1..=20).map(|seed| trace(seed).hash).collect();
+fn different_seeds_differ(scenario: &str) {
+    let mut hashes: Vec<u64> = (1..=20).map(|seed| trace(scenario, seed).hash).collect();
 
     hashes.sort_unstable();
     hashes.dedup();
 
     assert_eq!(hashes.len(), 20);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_in_this_process() {
+    the_same_in_this_process("register");
+}
+
+#[test]
+fn the_same_seed_of_real_nodes_is_the_same_run_in_this_process() {
+    the_same_in_this_process("objects");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_in_another_process() {
+    the_same_in_another_process("register");
+}
+
+#[test]
+fn the_same_seed_of_real_nodes_is_the_same_run_in_another_process() {
+    the_same_in_another_process("objects");
+}
+
+#[test]
+fn different_seeds_are_different_runs() {
+    different_seeds_differ("register");
+    different_seeds_differ("objects");
 }

@@ -3,6 +3,7 @@
 //! A scenario is data drawn from a seed and a function that runs it. To add one, write a module
 //! with a `run` like [`register::run`] and name it in [`ALL`].
 
+pub mod objects;
 pub mod register;
 
 use std::collections::BTreeMap;
@@ -56,11 +57,18 @@ pub struct Scenario {
 }
 
 /// Every scenario.
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "register",
-    about: "three nodes write, echo and stream to one another while links and nodes fail",
-    run: register::run,
-}];
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "register",
+        about: "three nodes write, echo and stream to one another while links and nodes fail",
+        run: register::run,
+    },
+    Scenario {
+        name: "objects",
+        about: "real nodes serve objects while links, machines and clocks fail",
+        run: objects::run,
+    },
+];
 
 /// The scenario of this name.
 #[must_use]

@@ -1,0 +1,136 @@
+//! What must hold once all faults are healed: requests succeed, and copies agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use quorate::catalog::{BucketRecord, CatalogError, ListObjects};
+use quorate::env::{Clock, Entropy};
+use quorate::node::Node;
+use quorate::types::{Key, NodeId};
+
+use super::body::End;
+use super::client::Client;
+use super::history::Seen;
+use super::{BUCKET, State};
+use crate::cluster::Cluster;
+
+/// How long a probe pauses before it tries again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Reads repair what they find stale, so after this many passes over all gateways every owner
+/// has met every other.
+const REPAIRING_PASSES: usize = 2;
+
+/// A client of each gateway, in node order.
+async fn clients(
+    cluster: &Arc<Cluster>,
+    state: &Arc<State>,
+    patience: Duration,
+) -> anyhow::Result<Vec<Client>> {
+    let nodes = cluster.all_up(patience).await?;
+    let gateways = cluster.world().nodes();
+    Ok(gateways.into_iter().zip(nodes).map(|(gateway, node)| client(state, gateway, node)).collect())
+}
+
+fn client(state: &Arc<State>, gateway: NodeId, node: Arc<Node>) -> Client {
+    let clock: Arc<dyn Clock> = Arc::clone(&node.seams.clock);
+    let entropy: Arc<dyn Entropy> = node.seams.entropy.fork("audit");
+    Client { state: Arc::clone(state), node, gateway, clock, entropy }
+}
+
+/// Waits until each gateway serves every kind of request, for as long as is allowed.
+pub(super) async fn is_lively(
+    cluster: &Arc<Cluster>,
+    state: &Arc<State>,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let time = cluster.world().time();
+    let until = time.elapsed() + patience;
+    for client in clients(cluster, state, patience).await? {
+        let key = Key::new(format!("probe/{}", client.gateway.short()))?;
+        while let Err(error) = probe(&client, &key).await {
+            if time.elapsed() >= until {
+                let gateway = client.gateway.short();
+                bail!("{patience:?} after all was healed, {gateway} answers: {error}");
+            }
+            time.sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+async fn probe(client: &Client, key: &Key) -> Result<(), CatalogError> {
+    let bucket = client.node.catalog.bucket(BUCKET).ok_or(CatalogError::NoSuchBucket)?;
+    for length in [100, 2_000, 20_000] {
+        client.put_of(&bucket, key, length, End::Whole).await?;
+        client.get(&bucket, key).await?;
+    }
+    client.delete(&bucket, key).await?;
+    client.head(&bucket, key).await?;
+    client.list_all(&bucket, everything()).await
+}
+
+fn everything() -> ListObjects {
+    ListObjects { max: 5, ..ListObjects::default() }
+}
+
+/// Reads everything through every gateway until reads have repaired all copies; then all
+/// gateways must see the same. What they see.
+pub(super) async fn converge(
+    cluster: &Arc<Cluster>,
+    state: &Arc<State>,
+) -> anyhow::Result<BTreeMap<Key, Seen>> {
+    let clients = clients(cluster, state, Duration::from_secs(1)).await?;
+    for _ in 0..REPAIRING_PASSES {
+        for client in &clients {
+            look(client, state).await?;
+        }
+        cluster.world().time().sleep(Duration::from_secs(2)).await;
+    }
+    let mut agreed: Option<BTreeMap<Key, Seen>> = None;
+    for client in &clients {
+        let bucket = bucket(client)?;
+        let seen = look(client, state).await?;
+        client.list_all(&bucket, everything()).await.map_err(|error| failed(client, "list", &error))?;
+        if let Some(first) = &agreed {
+            compare(state, first, &seen);
+        }
+        agreed = agreed.or(Some(seen));
+    }
+    agreed.context("there is no gateway")
+}
+
+fn bucket(client: &Client) -> anyhow::Result<Arc<BucketRecord>> {
+    client.node.catalog.bucket(BUCKET).context("the bucket is gone")
+}
+
+fn failed(client: &Client, what: &str, error: &CatalogError) -> anyhow::Error {
+    anyhow!("after all was healed, {what} via {}: {error}", client.gateway.short())
+}
+
+async fn look(client: &Client, state: &State) -> anyhow::Result<BTreeMap<Key, Seen>> {
+    let bucket = bucket(client)?;
+    let keys = state.history.lock().keys();
+    let mut all = BTreeMap::new();
+    for key in keys {
+        let seen = client.get(&bucket, &key).await;
+        let seen = seen.map_err(|error| failed(client, &format!("get '{key}'"), &error))?;
+        all.insert(key, seen);
+    }
+    Ok(all)
+}
+
+/// Two looks at the same objects show the same.
+pub(super) fn compare(state: &State, first: &BTreeMap<Key, Seen>, second: &BTreeMap<Key, Seen>) {
+    let mut history = state.history.lock();
+    for (key, seen) in first {
+        // Probes write between two looks.
+        if key.as_bytes().starts_with(b"probe/") || second.get(key) == Some(seen) {
+            continue;
+        }
+        let other = second.get(key);
+        history.violate_key(key, &format!("I3: {seen:?} was seen at first, then {other:?}"));
+    }
+}
