@@ -100,7 +100,7 @@ advertise = "127.0.0.1:{self.peer_port}"
 [s3]
 listen = "127.0.0.1:{self.s3_port}"
 tls_listen = "127.0.0.1:{self.tls_port}"
-root_domains = ["localhost"]
+root_domains = ["localhost", "s3.localhost"]
 
 [admin]
 listen = "127.0.0.1:{self.admin_port}"

@@ -34,7 +34,9 @@ def model(keys, prefix="", delimiter="", after=""):
             entry = ("prefix", prefix + rest.split(delimiter)[0] + delimiter)
         else:
             entry = ("key", key)
-        if order(entry[1]) <= order(after) and after:
+        # A listing goes on after a prefix that was its last entry, or after a key: a name inside
+        # a prefix leaves that prefix in sight, as long as keys follow in it.
+        if after and (entry[1] == after or order(key) <= order(after)):
             continue
         if not shown or shown[-1] != entry:
             shown.append(entry)
