@@ -37,8 +37,12 @@ class Load:
     def __exit__(self, *_):
         self.end()
 
-    def end(self):
+    def stop(self):
+        """No further request is begun."""
         self._ending.set()
+
+    def end(self):
+        self.stop()
         for worker in self.workers:
             worker.thread.join()
 

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import os
-import pathlib
 import subprocess
 import time
 
@@ -43,20 +42,6 @@ def test_a_killed_node_fails_no_request_for_long_and_loses_nothing(new_cluster):
     cluster.nodes[2].s3().put_object(Bucket="load", Key="by the returned", Body=b"x")
 
 
-def test_requests_at_the_moment_of_a_death_fail_rarely(new_cluster):
-    cluster = new_cluster(3)
-    survivors = [node.s3(read_timeout=20) for node in cluster.nodes[:2]]
-    survivors[0].create_bucket(Bucket="load")
-
-    with Load(survivors, "load", seed=7) as load:
-        time.sleep(3)
-        cluster.nodes[2].kill()
-        time.sleep(6)
-
-    # Two of three owners are a quorum all the time; a death must not show at all.
-    assert not load.failures, (load.done, [f[2:] for f in load.failures[:5]])
-
-
 def test_all_nodes_killed_while_writing_lose_nothing_that_was_acknowledged(new_cluster):
     cluster = new_cluster(3)
     clients = [node.s3() for node in cluster.nodes]
@@ -66,7 +51,7 @@ def test_all_nodes_killed_while_writing_lose_nothing_that_was_acknowledged(new_c
         with Load(clients, "load", seed=turn) as load:
             time.sleep(4)
             cluster.kill_all()
-            load._ending.set()
+            load.stop()
         cluster.restart()
 
         lost = load.audit(clients)
@@ -313,7 +298,8 @@ def test_a_full_disk_refuses_writes_clearly_and_goes_on_reading(new_cluster, sma
 
 def test_one_full_disk_of_three_stops_no_client(new_cluster, small_disk):
     cluster = new_cluster(3, data_dirs={3: small_disk / "data"})
-    (small_disk / "ballast").write_bytes(b"\1" * (60 * MIB))
+    space = os.statvfs(small_disk)
+    (small_disk / "ballast").write_bytes(b"\1" * (space.f_bavail * space.f_frsize - 20 * MIB))
     clients = [node.s3() for node in cluster.nodes]
     clients[0].create_bucket(Bucket="one-full")
     bodies, failed = {}, []
@@ -326,7 +312,9 @@ def test_one_full_disk_of_three_stops_no_client(new_cluster, small_disk):
             failed.append(error.response["Error"])
 
     assert not failed, (len(failed), failed[:2])
-    assert pathlib.Path(small_disk).exists() and cluster.nodes[2].alive()
+    space = os.statvfs(small_disk)
+    assert space.f_bavail * space.f_frsize < 8 * MIB, "the disk did not fill"
+    assert cluster.nodes[2].alive()
     for client in clients:
         for key, body in bodies.items():
             assert client.get_object(Bucket="one-full", Key=key)["Body"].read() == body
