@@ -24,6 +24,16 @@ def refused(*codes, status=None):
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == status, answer
 
 
+def signed_form(value):
+    """A value's bytes as SDKs sign them: the UTF-8 of its text, whatever is sent."""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
+    return value.strip().encode()
+
+
 def sign(method, path, headers, body, key):
     """The headers with an Authorization of signature version 4; values may be bytes."""
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
@@ -35,9 +45,7 @@ def sign(method, path, headers, body, key):
     signed = sorted(name for name in headers if name == "host" or name.startswith("x-amz-"))
     lines = [method.encode(), path.encode(), "&".join(pairs).encode()]
     for name in signed:
-        value = headers[name]
-        value = value if isinstance(value, bytes) else value.encode()
-        lines.append(name.encode() + b":" + value.strip())
+        lines.append(name.encode() + b":" + signed_form(headers[name]))
     lines += [b"", ";".join(signed).encode(), headers["x-amz-content-sha256"].encode()]
     scope = f"{headers['x-amz-date'][:8]}/{REGION}/s3/aws4_request"
     request = hashlib.sha256(b"\n".join(lines)).hexdigest()

@@ -45,19 +45,22 @@ def test_a_killed_node_fails_no_request_for_long_and_loses_nothing(new_cluster):
 def test_all_nodes_killed_while_writing_lose_nothing_that_was_acknowledged(new_cluster):
     cluster = new_cluster(3)
     clients = [node.s3() for node in cluster.nodes]
-    clients[0].create_bucket(Bucket="load")
+    loads = []
 
     for turn in range(2):
-        with Load(clients, "load", seed=turn) as load:
+        clients[0].create_bucket(Bucket=f"load-{turn}")
+        with Load(clients, f"load-{turn}", seed=turn) as load:
             time.sleep(4)
             cluster.kill_all()
             load.stop()
+        loads.append(load)
         cluster.restart()
 
-        lost = load.audit(clients)
-        assert load.acknowledged() > 10
-        assert not load.wrong, load.wrong[:3]
-        assert not lost, lost[:3]
+        for load in loads:
+            lost = load.audit(clients)
+            assert load.acknowledged() > 10
+            assert not load.wrong, load.wrong[:3]
+            assert not lost, lost[:3]
 
 
 def test_an_upload_of_parts_goes_on_after_all_nodes_were_killed(new_cluster):

@@ -156,6 +156,20 @@ def test_metadata_of_other_bytes_than_ascii_comes_back_byte_for_byte(cluster, bu
     assert headers["x-amz-meta-name"].encode("latin-1") == value
 
 
+def test_metadata_of_latin_1_comes_back_to_boto3(cluster, bucket):
+    # boto3 signs the text as UTF-8 and sends it as Latin-1, if its own check is passed by.
+    client = cluster.nodes[0].s3()
+    client.meta.events.register(
+        "before-call.s3.PutObject",
+        lambda params, **_: params["headers"].update({"x-amz-meta-name": "Hello World\xe9"}),
+    )
+    client.put_object(Bucket=bucket, Key="k", Body=b"x")
+
+    metadata = cluster.nodes[1].s3().head_object(Bucket=bucket, Key="k")["Metadata"]
+
+    assert metadata == {"name": "Hello World\xe9"}
+
+
 def test_metadata_beyond_two_kibibytes_is_refused(s3, bucket):
     with refused("MetadataTooLarge", status=400):
         s3.put_object(Bucket=bucket, Key="k", Body=b"x", Metadata={"a": "x" * 2049})
