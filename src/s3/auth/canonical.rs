@@ -1,5 +1,6 @@
 //! The canonical request of signature version 4 (S3 API reference, "Signature calculations").
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use ring::digest;
@@ -65,13 +66,22 @@ fn push_header(text: &mut String, request: &Request, name: &str) {
         if number > 0 {
             text.push(',');
         }
-        let value = String::from_utf8_lossy(value.as_bytes());
+        let value = signed_text(value.as_bytes());
         for (number, word) in value.split_ascii_whitespace().enumerate() {
             if number > 0 {
                 text.push(' ');
             }
             text.push_str(word);
         }
+    }
+}
+
+/// A header's value as clients sign it: UTF-8 as it is, other bytes as the UTF-8 of the Latin-1
+/// text that they stand for.
+pub(super) fn signed_text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
     }
 }
 

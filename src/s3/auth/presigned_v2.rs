@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
+use super::canonical::signed_text;
 use super::verify::{Authenticated, Payload, expired};
 use crate::catalog::Credential;
 use crate::s3::error::{Code, S3Error};
@@ -99,7 +100,7 @@ fn string_to_sign(request: &Request, expires: &str) -> String {
     let mut amz: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in &request.headers {
         if name.as_str().starts_with("x-amz-") {
-            let value = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
+            let value = signed_text(value.as_bytes()).trim().to_owned();
             amz.entry(name.as_str()).or_default().push(value);
         }
     }

@@ -31,7 +31,11 @@ async fn clients(
 ) -> anyhow::Result<Vec<Client>> {
     let nodes = cluster.all_up(patience).await?;
     let gateways = cluster.world().nodes();
-    Ok(gateways.into_iter().zip(nodes).map(|(gateway, node)| client(state, gateway, node)).collect())
+    Ok(gateways
+        .into_iter()
+        .zip(nodes)
+        .map(|(gateway, node)| client(state, gateway, node))
+        .collect())
 }
 
 fn client(state: &Arc<State>, gateway: NodeId, node: Arc<Node>) -> Client {
@@ -93,7 +97,10 @@ pub(super) async fn converge(
     for client in &clients {
         let bucket = bucket(client)?;
         let seen = look(client, state).await?;
-        client.list_all(&bucket, everything()).await.map_err(|error| failed(client, "list", &error))?;
+        client
+            .list_all(&bucket, everything())
+            .await
+            .map_err(|error| failed(client, "list", &error))?;
         if let Some(first) = &agreed {
             compare(state, first, &seen);
         }

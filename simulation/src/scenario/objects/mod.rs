@@ -204,7 +204,7 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
     {
         let faults = faults::carry_out(world, &plan.faults, |node| cluster.start(node));
         let (faults, tending) = (std::pin::pin!(faults), std::pin::pin!(cluster.tend()));
-        drop(futures_util::future::select(faults, tending).await);
+        let _ended = futures_util::future::select(faults, tending).await;
     }
     state.enter(Stage::After);
     cluster.set_mains(Mains::Steady);
