@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use crate::blob::{BlobWriter, ExtentRef};
 use crate::codec::{Crc32c, decode_format, decode_message, encode_format, encode_message};
 use crate::env::UnixMillis;
-use crate::replication::{Order, ReadReceipt, RowKey, Served, Version, Want};
+use crate::replication::{Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::{BodySource, VerifiedBody};
@@ -25,6 +25,15 @@ pub(super) struct StoredBody {
     pub(super) inline: Bytes,
     pub(super) size: u64,
     pub(super) verified: VerifiedBody,
+}
+
+/// What stands under a key.
+pub(super) struct StandingHead {
+    pub(super) order: Order,
+    pub(super) modified: UnixMillis,
+    /// The upload that it was completed from, if it was.
+    pub(super) upload: Option<UploadId>,
+    pub(super) standing: Standing,
 }
 
 impl Catalog {
@@ -267,19 +276,19 @@ impl Catalog {
         self.commit_object(bucket, key, None, Bytes::new()).await.map(|receipt| receipt.served)
     }
 
-    /// The order of a key's head, tombstones included, and the upload that it was completed
-    /// from, if it was.
-    pub(super) async fn object_order(
+    /// What stands under a key, tombstones included.
+    pub(super) async fn standing_head(
         &self,
         bucket: &BucketRecord,
         key: &Key,
-    ) -> Result<Option<(Order, Option<(UploadId, UnixMillis)>)>, CatalogError> {
+    ) -> Result<Option<StandingHead>, CatalogError> {
         let row = object_row(bucket, key);
-        let (record, _) = self.read_row(bucket, &row, Want::Record).await?;
-        Ok(record.map(|record| {
-            let modified = UnixMillis(record.version.stamp.time.millis());
-            let upload = record.object.as_ref().and_then(|object| object.upload);
-            (record.version.order(), upload.map(|upload| (upload, modified)))
+        let (record, receipt) = self.read_row(bucket, &row, Want::Record).await?;
+        Ok(record.map(|record| StandingHead {
+            order: record.version.order(),
+            modified: UnixMillis(record.version.stamp.time.millis()),
+            upload: record.object.as_ref().and_then(|object| object.upload),
+            standing: receipt.standing,
         }))
     }
 }

@@ -178,6 +178,12 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Why this node knows nothing of buckets and credentials yet; `None` if it does.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        self.coordinator.layout().err().map(|error| error.to_string())
+    }
+
     /// The coordinator below.
     #[must_use]
     pub fn coordinator(&self) -> &Coordinator {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use crate::codec::{decode_format, encode_format};
 use crate::env::UnixMillis;
-use crate::replication::{Order, RowKey, ScanEntry, ScanQuery, Served, TableId, Version, Want};
+use crate::replication::{
+    Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
+};
 use crate::types::{Key, UploadId};
 
 use super::body::BodySource;
@@ -233,7 +235,7 @@ impl Catalog {
             }
             UploadState::Open => {
                 let live = self.assemble(bucket, key, upload, &object, named, checksum).await?;
-                let base = self.object_order(bucket, key).await?.map(|(order, _)| order);
+                let base = self.standing_head(bucket, key).await?.map(|head| head.order);
                 let state = UploadState::Completing { head: Box::new(live.clone()), base };
                 let kind = UploadKind::Upload { initiated, object: object.clone(), state };
                 self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
@@ -256,13 +258,15 @@ impl Catalog {
         base: Option<Order>,
     ) -> Result<PutReceipt, CatalogError> {
         let served = Served { level: bucket.level, degraded: false };
-        let receipt = match self.object_order(bucket, key).await? {
-            // A completion that was broken off after its commit point is not done twice.
-            Some((order, from)) if Some(order) != base => {
-                let modified = match from {
-                    Some((from, modified)) if from == upload => modified,
+        let receipt = match self.standing_head(bucket, key).await? {
+            // A completion that was broken off after its commit point is not done twice. What
+            // stands on one owner alone is no proof: it could go with that owner.
+            Some(head) if Some(head.order) != base && head.standing == Standing::Quorum => {
+                let modified = if head.upload == Some(upload) {
+                    head.modified
+                } else {
                     // It was made, and then overwritten or deleted by a later request.
-                    _ => self.coordinator.site().clock.wall(),
+                    self.coordinator.site().clock.wall()
                 };
                 PutReceipt { head: head_of(key, live.clone(), modified), served }
             }

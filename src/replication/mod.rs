@@ -32,7 +32,7 @@ mod tally;
 mod version;
 
 pub use coordinator::{
-    Coordinator, Patience, ReadReceipt, ScanEntry, ScanPage, ScanQuery, WriteReceipt,
+    Coordinator, Patience, ReadReceipt, ScanEntry, ScanPage, ScanQuery, Standing, WriteReceipt,
 };
 pub use error::ReplicationError;
 pub use level::{Level, Outcome, ParseLevelError, Served};

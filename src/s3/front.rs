@@ -9,9 +9,9 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use tracing::Instrument as _;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
 use crate::env::{Clock, Entropy, deadline_in, timeout_at};
-use crate::replication::Level;
+use crate::replication::{Level, Outcome};
 
 use super::auth::{Authenticated, Authenticator, Payload};
 use super::authorize::authorize;
@@ -112,6 +112,10 @@ impl S3Front {
             return Err(operation::preflight(&request));
         }
         let shared = &self.shared;
+        if let Some(reason) = shared.catalog.unready() {
+            // What this node does not know yet is not answered as absent.
+            return Err(CatalogError::Unavailable { outcome: Outcome::None, reason }.into());
+        }
         let now = dates::seconds(shared.clock.wall());
         let find = |id: &str| shared.catalog.credential(id);
         let Authenticated { credential, payload } =

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! 1. Nothing is done for a caller whose signature was not verified (`auth`), and nothing in a
-//!    bucket but through [`authorize`](authorize::authorize): operations get their buckets from
+//!    bucket but through `authorize::authorize`: operations get their buckets from
 //!    its answer only.
 //! 2. A header, condition or sub-resource that is not served is refused, never ignored
 //!    (`headers`, `router`).

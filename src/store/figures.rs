@@ -63,6 +63,11 @@ pub(super) static DAMAGED_READS: LazyLock<IntCounter> = LazyLock::new(|| {
     metrics::counter("quorate_store_damaged_reads_total", "Chunks that failed their check.")
 });
 
+/// Rows that could not be read because their block fails its checksum.
+pub(super) static DAMAGED_ROWS: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter("quorate_store_damaged_rows_total", "Rows whose table failed its check.")
+});
+
 /// Spans of segments found damaged when they were opened.
 pub(super) static DAMAGED_SPANS: LazyLock<IntCounter> = LazyLock::new(|| {
     metrics::counter("quorate_store_damaged_spans_total", "Damaged spans found at start.")

@@ -16,6 +16,7 @@ use rocksdb::{
 };
 
 use super::error::StoreError;
+use super::figures::DAMAGED_ROWS;
 use super::folder::with_patience;
 use super::meta::{Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit};
 use crate::types::ByteCount;
@@ -87,7 +88,11 @@ impl RocksMeta {
         let path = self.path.clone();
         let reason = error.to_string();
         match error.kind() {
-            ErrorKind::Corruption => StoreError::Damaged { path, reason },
+            ErrorKind::Corruption => {
+                DAMAGED_ROWS.inc();
+                tracing::error!(path = %path.display(), reason, "a damaged row is not served from here");
+                StoreError::Damaged { path, reason }
+            }
             _ => StoreError::Io { action: "read rows in", path, reason },
         }
     }

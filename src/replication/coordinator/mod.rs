@@ -32,7 +32,7 @@ use super::replica::Replica;
 use super::site::Site;
 use super::table::Tables;
 
-pub use read::ReadReceipt;
+pub use read::{ReadReceipt, Standing};
 pub use scan::{ScanEntry, ScanPage, ScanQuery};
 pub use write::WriteReceipt;
 

@@ -38,8 +38,19 @@ pub struct ReadReceipt {
     pub record: Option<Bytes>,
     /// The bytes beside it, if they were asked for.
     pub inline: Bytes,
+    /// Whether the record stands at a quorum of owners already.
+    pub standing: Standing,
     /// How it was served.
     pub served: Served,
+}
+
+/// How far what a read returns is known to have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A quorum of owners holds it: it stays, whoever fails.
+    Quorum,
+    /// It was merged from answers that differ, and may be on one owner alone.
+    Minority,
 }
 
 enum Told {
@@ -263,7 +274,12 @@ impl Coordinator {
         let degraded = !reading.reasons.is_empty();
         // Any whole answer will do: they are equal.
         let held = reading.whole.into_values().next().unwrap_or_default();
-        ReadReceipt { record: held.record, inline: held.inline, served: Served { level, degraded } }
+        ReadReceipt {
+            record: held.record,
+            inline: held.inline,
+            standing: Standing::Quorum,
+            served: Served { level, degraded },
+        }
     }
 
     /// Merges answers that differ, answers, and repairs the stale owners behind the client.
@@ -307,7 +323,7 @@ impl Coordinator {
             self.repair_with_bytes(row, plan.owners.len(), level);
         }
         let served = Served { level, degraded: !reading.reasons.is_empty() };
-        Ok(ReadReceipt { record: merged, inline, served })
+        Ok(ReadReceipt { record: merged, inline, standing: Standing::Minority, served })
     }
 
     /// Brings the merged record to owners that hold something else (Dynamo §5, read repair).
