@@ -1,6 +1,7 @@
 """Nodes that are away for a while: what the others do meanwhile, and what it finds on its return."""
 
 import concurrent.futures
+import shutil
 import time
 
 import pytest
@@ -106,9 +107,30 @@ def test_one_node_of_three_refuses_rather_than_answer_what_it_cannot_know(new_cl
     assert client.get_object(Bucket="lonely", Key="after")["Body"].read() == b"y"
 
 
-def test_a_node_that_lost_its_whole_folder_harms_nobody(new_cluster):
-    import shutil
+def test_buckets_are_made_while_a_node_is_away_or_refused_without_a_trace(new_cluster):
+    cluster = new_cluster(3)
+    clients = [node.s3() for node in cluster.nodes]
+    clients[0].create_bucket(Bucket="before")
+    cluster.nodes[2].kill()
+    time.sleep(2)
 
+    try:
+        clients[0].create_bucket(Bucket="meanwhile")
+        there = ["before", "meanwhile"]
+    except ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 503, error
+        there = ["before"]
+    cluster.nodes[2].start(wait="ready")
+    time.sleep(2)
+
+    for client in clients:
+        assert [b["Name"] for b in client.list_buckets()["Buckets"]] == there
+    clients[2].create_bucket(Bucket="meanwhile")
+    for client in clients:
+        assert [b["Name"] for b in client.list_buckets()["Buckets"]] == ["before", "meanwhile"]
+
+
+def test_a_node_that_lost_its_whole_folder_harms_nobody(new_cluster):
     cluster = new_cluster(3)
     client = cluster.nodes[0].s3()
     client.create_bucket(Bucket="lost")
@@ -124,6 +146,10 @@ def test_a_node_that_lost_its_whole_folder_harms_nobody(new_cluster):
 
     for node in cluster.nodes[:2]:
         agrees(node.s3(), "lost", bodies)
+    if lost.alive() and not lost.healthy("ready"):
+        # It knows of no credential, which is not the same as that there is none.
+        with refused("ServiceUnavailable", "SlowDown", status=503):
+            lost.s3().get_object(Bucket="lost", Key="k00")
     client.put_object(Bucket="lost", Key="later", Body=b"z")
     assert cluster.nodes[1].s3().get_object(Bucket="lost", Key="later")["Body"].read() == b"z"
 
@@ -164,3 +190,6 @@ def test_damage_in_a_nodes_tables_is_never_taken_for_absence(new_cluster, what):
     if node.alive():
         node.wait("ready")
         agrees(node.s3(), "tables", bodies)
+        log = node.log_text().lower()
+        said = "damage" in log.replace("damage: [], damage_count: 0", "") or "corrupt" in log
+        assert said or node.metric("quorate_store_damaged_reads_total") > 0, "nobody is told"
