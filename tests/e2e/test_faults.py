@@ -21,7 +21,9 @@ def test_a_killed_node_fails_no_request_for_long_and_loses_nothing(new_cluster):
     survivors = [node.s3(read_timeout=20) for node in cluster.nodes[:2]]
     survivors[0].create_bucket(Bucket="load")
 
-    with Load(survivors, "load") as load:
+    survivors[0].create_bucket(Bucket="doomed")
+    third = [cluster.nodes[2].s3(read_timeout=20)]
+    with Load(survivors, "load") as load, Load(third, "doomed", threads=2) as doomed:
         time.sleep(3)
         cluster.nodes[2].kill()
         killed = time.monotonic()
@@ -36,8 +38,10 @@ def test_a_killed_node_fails_no_request_for_long_and_loses_nothing(new_cluster):
     assert not late, late[:5]
     assert not load.wrong, load.wrong[:3]
     # The one that came back serves as well, and knows what was written without it.
-    lost = load.audit([node.s3() for node in cluster.nodes])
+    everyone = [node.s3() for node in cluster.nodes]
+    lost = load.audit(everyone) + doomed.audit(everyone)
     assert load.acknowledged() > 30
+    assert doomed.acknowledged() > 3 and not doomed.wrong
     assert not lost, lost[:3]
     cluster.nodes[2].s3().put_object(Bucket="load", Key="by the returned", Body=b"x")
 
