@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// has met every other.
 const REPAIRING_PASSES: usize = 2;
 
+/// By then peers have noticed that a machine is down, and their connections to it have ended.
+const NOTICED: Duration = Duration::from_secs(8);
+
 /// A client of each gateway, in node order.
 async fn clients(
     cluster: &Arc<Cluster>,
@@ -31,7 +34,11 @@ async fn clients(
 ) -> anyhow::Result<Vec<Client>> {
     let nodes = cluster.all_up(patience).await?;
     let gateways = cluster.world().nodes();
-    Ok(gateways.into_iter().zip(nodes).map(|(gateway, node)| client(state, gateway, node)).collect())
+    Ok(gateways
+        .into_iter()
+        .zip(nodes)
+        .map(|(gateway, node)| client(state, gateway, node))
+        .collect())
 }
 
 fn client(state: &Arc<State>, gateway: NodeId, node: Arc<Node>) -> Client {
@@ -93,13 +100,41 @@ pub(super) async fn converge(
     for client in &clients {
         let bucket = bucket(client)?;
         let seen = look(client, state).await?;
-        client.list_all(&bucket, everything()).await.map_err(|error| failed(client, "list", &error))?;
+        client
+            .list_all(&bucket, everything())
+            .await
+            .map_err(|error| failed(client, "list", &error))?;
         if let Some(first) = &agreed {
             compare(state, first, &seen);
         }
         agreed = agreed.or(Some(seen));
     }
     agreed.context("there is no gateway")
+}
+
+/// With any one machine down, everything can be read through the others: what was acknowledged is
+/// on a quorum.
+pub(super) async fn spares_each(
+    cluster: &Arc<Cluster>,
+    state: &Arc<State>,
+    expected: &BTreeMap<Key, Seen>,
+) -> anyhow::Result<()> {
+    let time = cluster.world().time();
+    for down in cluster.world().nodes() {
+        cluster.crash(down);
+        time.sleep(NOTICED).await;
+        for gateway in cluster.world().nodes().into_iter().filter(|node| *node != down) {
+            let Some(node) = cluster.node(gateway) else {
+                bail!("{} ended by itself", gateway.short());
+            };
+            let looked = look(&client(state, gateway, node), state).await;
+            let seen = looked.with_context(|| format!("I1: with {} down", down.short()))?;
+            compare(state, expected, &seen);
+        }
+        cluster.start(down);
+        is_lively(cluster, state, super::LIVELY_AGAIN).await?;
+    }
+    Ok(())
 }
 
 fn bucket(client: &Client) -> anyhow::Result<Arc<BucketRecord>> {

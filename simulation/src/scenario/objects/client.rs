@@ -200,11 +200,7 @@ impl Client {
     }
 
     /// Reads an object with all its bytes, and checks both against the history.
-    pub(super) async fn get(
-        &self,
-        bucket: &BucketRecord,
-        key: &Key,
-    ) -> Result<Seen, CatalogError> {
+    pub(super) async fn get(&self, bucket: &BucketRecord, key: &Key) -> Result<Seen, CatalogError> {
         let from = self.state.history.lock().moment();
         let result = self.node.catalog.get_object(bucket, key).await;
         self.complain("get", &result);
@@ -261,15 +257,11 @@ impl Client {
         }
     }
 
-    fn saw_nothing(
-        &self,
-        kind: &'static str,
-        key: &Key,
-        from: super::history::Moment,
-    ) -> Seen {
+    fn saw_nothing(&self, kind: &'static str, key: &Key, from: super::history::Moment) -> Seen {
         let mut history = self.state.history.lock();
         let span = Span { from, to: history.moment() };
-        let how = format!("{kind} via {} at {:.3} s", self.gateway.short(), self.now().as_secs_f64());
+        let how =
+            format!("{kind} via {} at {:.3} s", self.gateway.short(), self.now().as_secs_f64());
         history.check(key, Seen::Absent, span, &how);
         drop(history);
         self.note(kind, 0, "read done");
@@ -277,14 +269,9 @@ impl Client {
     }
 
     /// Checks a head that was read; which write it is.
-    pub(super) fn saw(
-        &self,
-        key: &Key,
-        head: &ObjectHead,
-        span: Span,
-        kind: &'static str,
-    ) -> Seen {
-        let how = format!("{kind} via {} at {:.3} s", self.gateway.short(), self.now().as_secs_f64());
+    pub(super) fn saw(&self, key: &Key, head: &ObjectHead, span: Span, kind: &'static str) -> Seen {
+        let how =
+            format!("{kind} via {} at {:.3} s", self.gateway.short(), self.now().as_secs_f64());
         let header = head.headers.iter().find(|(name, _)| name == WRITE_HEADER);
         let number = header.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
         let write = WriteId(number);
@@ -348,7 +335,8 @@ impl Client {
     ) -> bool {
         let catalog = &self.node.catalog;
         if self.entropy.below(4) == 0 {
-            let mut other = self.body(bytes_of(WriteId(write.0 | 1 << 40), 700), [1; 16], End::Whole);
+            let mut other =
+                self.body(bytes_of(WriteId(write.0 | 1 << 40), 700), [1; 16], End::Whole);
             let replaced = catalog.put_part(bucket, key, upload, number, &mut other).await;
             self.complain("part", &replaced);
             if replaced.is_err() {

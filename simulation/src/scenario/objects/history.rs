@@ -236,7 +236,10 @@ impl History {
             self.seen.insert(id);
         }
         if let Err(reason) = self.permits(key, seen, span) {
-            self.violate_key(key, &format!("{reason} ({how}, moments {:?})", (span.from.0, span.to.0)));
+            self.violate_key(
+                key,
+                &format!("{reason} ({how}, moments {:?})", (span.from.0, span.to.0)),
+            );
         }
     }
 

@@ -78,7 +78,8 @@ impl Client {
             let ListEntry::CommonPrefix(group) = entry else {
                 continue;
             };
-            let mut members = keys.iter().filter(|key| position_of(request, key) == Some(group.clone()));
+            let mut members =
+                keys.iter().filter(|key| position_of(request, key) == Some(group.clone()));
             if !members.any(|key| history.may_be_live(key, span)) {
                 let what = format!("I4: common prefix {group:?} is listed and has no live key");
                 history.violations.push(what);
@@ -94,8 +95,8 @@ impl Client {
             let Some(position) = position_of(request, &key) else {
                 continue;
             };
-            let passed = position > request.after
-                && page.next.as_ref().is_none_or(|next| position <= *next);
+            let passed =
+                position > request.after && page.next.as_ref().is_none_or(|next| position <= *next);
             if passed && !shown.contains(&position) {
                 history.check(&key, Seen::Absent, span, &how);
             }
