@@ -13,7 +13,7 @@ use quorate::net::{LinkFacts, Transport};
 use quorate::node::{Foundation, Node, NodeSettings, Seams, StartError};
 use quorate::replication::Patience;
 use quorate::ring::PartitionCount;
-use quorate::store::Disk;
+use quorate::store::{Disk, Family};
 use quorate::types::{ByteCount, DiskId, NodeId, Zone};
 
 use crate::disk::SimDisk;
@@ -238,6 +238,19 @@ impl Cluster {
                 if !self.world.is_up(node) {
                     self.start(node);
                 }
+            }
+        }
+    }
+
+    /// Lets inline bytes on one machine's disk rot every few seconds. Runs until it is dropped.
+    pub async fn rot(&self, node: NodeId) {
+        for round in 0_u64.. {
+            let draw = self.seed.of("rot").with(round);
+            let pause = draw.of("pause").between(200, 4_000);
+            self.world.time().sleep(Duration::from_millis(pause)).await;
+            let meta = self.machines.lock().get(&node).map(|machine| machine.meta.clone());
+            if meta.is_some_and(|meta| meta.flip_bit(Family::Inline, draw.of("bit").0)) {
+                self.world.trace().record(Event::at(node, "fault", round, "rot"));
             }
         }
     }

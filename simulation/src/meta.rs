@@ -78,6 +78,31 @@ impl MemMeta {
         self.state.write().failing = error;
     }
 
+    /// Flips one bit of some row of `family`, as rot does: nothing notices but a checksum. Whether
+    /// there was one to flip.
+    #[must_use]
+    pub fn flip_bit(&self, family: Family, draw: u64) -> bool {
+        let mut state = self.state.write();
+        let keys: Vec<Bytes> = state
+            .rows
+            .iter()
+            .filter(|((of, _), value)| *of == family && !value.is_empty())
+            .map(|((_, key), _)| key.clone())
+            .collect();
+        let Some(key) = usize::try_from(draw).ok().and_then(|at| keys.get(at % keys.len().max(1)))
+        else {
+            return false;
+        };
+        let Some(value) = state.rows.get_mut(&(family, key.clone())) else {
+            return false;
+        };
+        let mut bytes = value.to_vec();
+        let place = usize::try_from(draw >> 20).unwrap_or_default() % bytes.len();
+        bytes[place] ^= 1 << (draw % 8);
+        *value = bytes.into();
+        true
+    }
+
     /// All rows, for comparing.
     #[must_use]
     pub fn rows(&self) -> BTreeMap<(Family, Bytes), Bytes> {

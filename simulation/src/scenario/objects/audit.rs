@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// has met every other.
 const REPAIRING_PASSES: usize = 2;
 
+/// By then peers have noticed that a machine is down, and their connections to it have ended.
+const NOTICED: Duration = Duration::from_secs(8);
+
 /// A client of each gateway, in node order.
 async fn clients(
     cluster: &Arc<Cluster>,
@@ -107,6 +110,31 @@ pub(super) async fn converge(
         agreed = agreed.or(Some(seen));
     }
     agreed.context("there is no gateway")
+}
+
+/// With any one machine down, everything can be read through the others: what was acknowledged is
+/// on a quorum.
+pub(super) async fn spares_each(
+    cluster: &Arc<Cluster>,
+    state: &Arc<State>,
+    expected: &BTreeMap<Key, Seen>,
+) -> anyhow::Result<()> {
+    let time = cluster.world().time();
+    for down in cluster.world().nodes() {
+        cluster.crash(down);
+        time.sleep(NOTICED).await;
+        for gateway in cluster.world().nodes().into_iter().filter(|node| *node != down) {
+            let Some(node) = cluster.node(gateway) else {
+                bail!("{} ended by itself", gateway.short());
+            };
+            let looked = look(&client(state, gateway, node), state).await;
+            let seen = looked.with_context(|| format!("I1: with {} down", down.short()))?;
+            compare(state, expected, &seen);
+        }
+        cluster.start(down);
+        is_lively(cluster, state, super::LIVELY_AGAIN).await?;
+    }
+    Ok(())
 }
 
 fn bucket(client: &Client) -> anyhow::Result<Arc<BucketRecord>> {

@@ -1,6 +1,7 @@
 //! Real nodes serve objects to clients of every gateway while links, nodes and clocks fail.
 //!
-//! What must hold is named after the invariants of the design: nothing acknowledged is lost (I2),
+//! What must hold is named after the invariants of the design: what was acknowledged is on a
+//! quorum, so that any one machine can be spared (I1), nothing acknowledged is lost (I2),
 //! copies converge (I3), nothing deleted comes back (I4), every byte is the right one (I5), no
 //! node panics (I7), every request ends and all succeed soon after the faults (I8), and what was
 //! answered as not done is never seen (I9).
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use futures_util::future::{join, select};
 use parking_lot::Mutex;
 use quorate::catalog::{BucketName, CreateBucket, OwnerId};
 use quorate::env::Tasks;
@@ -54,6 +56,9 @@ pub struct Plan {
     pub answer: Duration,
     /// Whether power goes out in the middle of steps of the storage.
     pub mains: Mains,
+    /// The machine on whose disk inline bytes rot, if there is one. It is one at most: more could
+    /// take the last good copy.
+    pub rotten: Option<NodeId>,
     /// What goes wrong, and when.
     pub faults: Vec<PlannedFault>,
 }
@@ -77,6 +82,7 @@ impl Plan {
             keys: u8::try_from(draw("keys", 3, 16)).unwrap_or(3),
             answer: Duration::from_millis(draw("answer", 1_000, 10_000)),
             mains,
+            rotten: (draw("rot", 0, 1) == 0).then(|| World::node_id(1)),
             faults,
         }
     }
@@ -203,8 +209,13 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
     cluster.set_mains(plan.mains);
     {
         let faults = faults::carry_out(world, &plan.faults, |node| cluster.start(node));
-        let (faults, tending) = (std::pin::pin!(faults), std::pin::pin!(cluster.tend()));
-        let _ended = futures_util::future::select(faults, tending).await;
+        let beside = async {
+            match plan.rotten {
+                Some(node) => drop(join(cluster.tend(), cluster.rot(node)).await),
+                None => cluster.tend().await,
+            }
+        };
+        drop(select(std::pin::pin!(faults), std::pin::pin!(beside)).await);
     }
     state.enter(Stage::After);
     cluster.set_mains(Mains::Steady);
@@ -219,6 +230,10 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
     audit::is_lively(cluster, state, LIVELY_AGAIN).await?;
     let after = audit::converge(cluster, state).await?;
     audit::compare(state, &before, &after);
+    // Rot takes one copy for good, so there another machine cannot be spared.
+    if plan.rotten.is_none() {
+        audit::spares_each(cluster, state, &after).await?;
+    }
     Ok(())
 }
 
