@@ -215,7 +215,7 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
                 None => cluster.tend().await,
             }
         };
-        drop(select(std::pin::pin!(faults), std::pin::pin!(beside)).await);
+        let _ended = select(std::pin::pin!(faults), std::pin::pin!(beside)).await;
     }
     state.enter(Stage::After);
     cluster.set_mains(Mains::Steady);
