@@ -81,7 +81,9 @@ impl S3Front {
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let resource = parts.uri.path().to_owned();
-        let waits = parts.headers.contains_key(http::header::EXPECT);
+        let waits = parts.version <= http::Version::HTTP_11
+            && parts.headers.contains_key(http::header::EXPECT);
+        let empty = http_body::Body::is_end_stream(&body);
         let admitted = Request::parse(parts, &self.shared.root_domains)
             .and_then(|request| self.admit(request, &ids));
         let (name, bucket, result) = match admitted {
@@ -100,6 +102,11 @@ impl S3Front {
         };
         let mut reply =
             result.unwrap_or_else(|error| reply::error(&error, &method, &resource, &ids));
+        // A client that waits for `100 Continue` and gets its answer without one may take the
+        // next answer on this connection for it: there is no next one.
+        if waits && (empty || !reply.status().is_success()) {
+            reply::set(&mut reply, "connection", "close");
+        }
         reply::set(&mut reply, "x-amz-request-id", &ids.request);
         reply::set(&mut reply, "x-amz-id-2", &ids.host);
         record(name, &bucket, &reply, self.shared.clock.monotonic().since(started));

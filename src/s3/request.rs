@@ -193,7 +193,8 @@ fn bucket_of_host(host: &str, root_domains: &[String]) -> Option<String> {
         let bucket = name.strip_suffix(&root)?.strip_suffix('.')?;
         Some(bucket.to_owned()).filter(|bucket| !bucket.is_empty())
     };
-    root_domains.iter().find_map(bucket)
+    // Of domains within one another the longest is meant: it leaves the shortest name.
+    root_domains.iter().filter_map(bucket).min_by_key(String::len)
 }
 
 #[cfg(test)]
