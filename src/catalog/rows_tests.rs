@@ -158,15 +158,36 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What `tests/upgrade.rs` keeps for ever: a change here is a change of a stored format, which
-/// takes a new number and leaves the old fixtures as they are.
+macro_rules! kept {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../tests/fixtures/format-1/", $name, ".hex")))
+    };
+}
+
+/// What `tests/upgrade.rs` keeps for ever.
+const KEPT: [(&str, &str); 11] = [
+    kept!("object-tombstone"),
+    kept!("object-inline"),
+    kept!("object-attached"),
+    kept!("object-extents"),
+    kept!("object-manifest"),
+    kept!("upload-open"),
+    kept!("upload-aborted"),
+    kept!("upload-completed"),
+    kept!("upload-part"),
+    kept!("bucket"),
+    kept!("credential"),
+];
+
+/// A failure here is a change of a stored format, which takes a new number and leaves the old
+/// fixtures as they are.
 #[test]
 fn records_are_written_as_their_fixtures_say() {
-    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
+    let written: Vec<(&str, String)> =
+        samples().into_iter().map(|(name, bytes)| (name, hex::encode(bytes))).collect();
 
-    for (name, bytes) in samples() {
-        let kept = std::fs::read_to_string(fixtures.join(name).with_extension("hex"));
+    let kept: Vec<(&str, String)> =
+        KEPT.iter().map(|(name, text)| (*name, text.trim().to_owned())).collect();
 
-        assert_eq!(kept.unwrap_or_default().trim(), hex::encode(&bytes), "{name}");
-    }
+    assert_eq!(written, kept);
 }
