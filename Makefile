@@ -18,7 +18,7 @@ CLUSTER := config/local-cluster.sh
 
 .PHONY: help deps build test check fmt-check clippy doc fix \
 	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
-	bench e2e simulation jepsen
+	bench benchmarks e2e simulation jepsen
 
 help: ## List every target
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' \
@@ -70,6 +70,9 @@ node-start: ## Start one node of the local cluster again (I=2)
 
 bench: ## Measure the local cluster (BENCH_ARGS="put --bucket b --size 1MiB --duration 10s")
 	@$(CLUSTER) bench $(BENCH_ARGS)
+
+benchmarks: build ## Measure what docs/benchmarks.md says, on a fresh local cluster
+	config/benchmarks.sh
 
 e2e: build ## Run the clients' tests against a cluster of their own
 	tests/e2e/run.sh
