@@ -201,7 +201,11 @@ def test_an_expectation_that_gets_no_hundred_ends_its_connection(cluster, bucket
         if answer.startswith(b"HTTP/1.1 100 "):
             return
         assert answer.startswith(b"HTTP/1.1 200 " if what == "empty" else b"HTTP/1.1 403 ")
-        assert b"connection: close\r\n" in answer.lower(), answer[:300]
+        if b"connection: close\r\n" not in answer.lower():
+            # Not announced, so it must at least be done.
+            peer.settimeout(2)
+            while piece := peer.recv(65536):
+                answer += piece
 
 
 @pytest.fixture
