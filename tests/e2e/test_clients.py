@@ -11,6 +11,7 @@ import urllib3.util.connection
 
 from cluster import REGION, clean_environment
 from content import KIB, MIB, Stream, data
+from refusals import sign
 
 BIG = 20 * MIB + 3
 
@@ -180,6 +181,31 @@ def test_s3cmd_puts_gets_syncs_copies_and_deletes(cluster, tree, tmp_path, tls):
     run([*s3cmd, "info", f"s3://{name}/copied"], **environment)
     run([*s3cmd, "del", "--recursive", "--force", f"s3://{name}"], **environment)
     run([*s3cmd, "rb", f"s3://{name}"], **environment)
+
+
+@pytest.mark.parametrize("what", ["empty", "refused"])
+def test_an_expectation_that_gets_no_hundred_ends_its_connection(cluster, bucket, what):
+    # The AWS CLI's botocore reads the next answer on such a connection without its status line,
+    # and then misses all headers. AWS always sends 100 Continue, or closes.
+    node = cluster.nodes[0]
+    headers = {"host": f"127.0.0.1:{node.s3_port}", "expect": "100-continue"}
+    headers = sign("PUT", f"/{bucket}/k", headers, b"", cluster.key)
+    if what == "refused":
+        headers["authorization"] = headers["authorization"][:-4] + "0000"
+    headers["content-length"] = "0" if what == "empty" else "5"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection(("127.0.0.1", node.s3_port), timeout=5) as peer:
+        peer.sendall(f"PUT /{bucket}/k HTTP/1.1\r\n{lines}\r\n".encode())
+        answer = peer.recv(65536)
+
+        if answer.startswith(b"HTTP/1.1 100 "):
+            return
+        assert answer.startswith(b"HTTP/1.1 200 " if what == "empty" else b"HTTP/1.1 403 ")
+        if b"connection: close\r\n" not in answer.lower():
+            # Not announced, so it must at least be done.
+            peer.settimeout(2)
+            while piece := peer.recv(65536):
+                answer += piece
 
 
 @pytest.fixture
