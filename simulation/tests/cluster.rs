@@ -48,7 +48,6 @@ fn the_seeds_reach_every_kind_of_operation_outcome_and_fault() {
     let reports: Vec<Report> = (1..=40).map(|seed| run(seed, 30)).collect();
 
     for word in [
-        "bytes broke off",
         "read done",
         "read failed",
         "upload done",
@@ -89,5 +88,5 @@ fn an_owner_with_a_slow_clock_does_not_lose_an_acknowledged_overwrite() {
 #[test]
 #[ignore = "an owner behind in time loses acknowledged overwrites"]
 fn an_owner_that_was_restarted_less_often_does_not_lose_an_acknowledged_overwrite() {
-    assert_holds(1372, 60);
+    assert_holds(144, 60);
 }
