@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::causality::Stamp;
+use crate::causality::{HybridTime, Stamp};
 use crate::net::ServiceId;
 
 use super::level::{Level, Outcome, Served};
@@ -102,6 +102,11 @@ pub(crate) struct CoordinateRequest {
     pub(crate) record: Bytes,
     pub(crate) n: u8,
     pub(crate) level: Level,
+    /// When the sender began, by its hybrid clock.
+    pub(crate) begun: HybridTime,
+    /// How long after that it waits for an answer: what arrives later is not minted, because the
+    /// client may have been answered, and have written again, meanwhile.
+    pub(crate) patience_millis: u64,
 }
 
 /// What became of it.

@@ -121,7 +121,13 @@ impl Coordinator {
         request: Message,
     ) -> Result<Message, HandlerError> {
         let Message { body, attachment } = request;
-        let CoordinateRequest { layout, row, record, n, level } = decoded(&body)?;
+        let CoordinateRequest { layout, row, record, n, level, begun, patience_millis } =
+            decoded(&body)?;
+        let late = self.site.now().millis().saturating_sub(begun.millis()) > patience_millis;
+        if late {
+            let reason = "the write arrived after its sender gave it up".to_owned();
+            return encoded(&CoordinateReply::Refused { reason }, Bytes::new());
+        }
         let row = RowKey { table: row.table, routing: row.routing, sort: row.sort };
         let reply = match self.placed(layout, row.table, &row.routing) {
             Err(reply) => CoordinateReply::Refused { reason: format!("{reply:?}") },

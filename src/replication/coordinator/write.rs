@@ -330,6 +330,8 @@ impl Coordinator {
             record,
             n: u8::try_from(n).unwrap_or(u8::MAX),
             level,
+            begun: self.site.now(),
+            patience_millis: u64::try_from(self.patience.answer.as_millis()).unwrap_or(u64::MAX),
         };
         let body: Bytes = encode_message(&request)
             .map_err(|error| ReplicationError::Damaged(error.to_string()))?
