@@ -9,6 +9,7 @@ NODES ?= 3
 SEEDS ?= 20
 FOR ?= 30
 SCENARIOS ?= kill-one kill-all
+E2E_ARGS ?=
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
 # One target folder for run and test; RocksDB is compiled into it once.
@@ -74,8 +75,8 @@ bench: ## Measure the local cluster (BENCH_ARGS="put --bucket b --size 1MiB --du
 benchmarks: build ## Measure what docs/benchmarks.md says, on a fresh local cluster
 	config/benchmarks.sh
 
-e2e: build ## Run the clients' tests against a cluster of their own
-	tests/e2e/run.sh
+e2e: build ## Run the clients' tests against clusters of their own (E2E_ARGS="test_listing.py")
+	tests/e2e/run.sh $(E2E_ARGS)
 
 simulation: deps ## Run the simulation over seeds (SEEDS=20)
 	$(CARGO) run --release --locked -p quorate-simulation -- --seeds $(SEEDS)
