@@ -58,7 +58,7 @@ cluster-clean: ## Stop the local cluster and remove its data
 	@$(CLUSTER) clean
 
 cluster-status: ## Show the local cluster's health and nodes
-	@$(CLUSTER) status
+	@$(CLUSTER) status || true
 
 node-stop: ## Stop one node of the local cluster in order (I=2)
 	@$(CLUSTER) node-stop "$(I)"
