@@ -154,8 +154,7 @@ impl Replica {
                 self.check_admission(row)?;
                 let current = current.map(record_in);
                 let merged = schema.merge(current, record)?;
-                // Only a record that lost, or was there already, leaves the stored one as it is
-                // or is not the newest of the two.
+                // The sender must learn of a newer write: its own has lost here.
                 let newer = schema.newer(current, record)?;
                 let (batch, record) = batch_of(&*schema, family, &key, merged, inline)?;
                 Ok::<_, ReplicationError>(Decided { batch, outcome: (record, newer) })
