@@ -6,7 +6,8 @@ set -euo pipefail
 have_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return 0
     ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+    # Not libclang-cpp.so, which is another library.
+    compgen -G '/usr/lib/llvm-*/lib/libclang[-.][s0-9]*' >/dev/null
 }
 
 missing=()
