@@ -12,6 +12,7 @@ pub mod causality;
 pub mod env;
 pub mod ring;
 
+mod auth;
 pub mod http;
 pub mod net;
 pub mod store;
