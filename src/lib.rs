@@ -27,6 +27,7 @@ pub mod blob;
 pub mod catalog;
 
 pub mod admin;
+pub mod kv;
 pub mod s3;
 
 pub mod node;

@@ -8,6 +8,8 @@
 //! 4. A bucket that is being deleted takes nothing in at any owner; one that is created again
 //!    has another id, so no row of the old one belongs to it.
 //! 5. Secrets are encrypted wherever they are stored.
+//! 6. A value of the key-value API that was acknowledged stands until a write supersedes it whose
+//!    writer had seen it.
 
 mod body;
 mod buckets;
@@ -15,6 +17,8 @@ mod composite;
 mod error;
 mod full_copy;
 mod keys;
+mod kv;
+mod kv_row;
 mod listing;
 mod local_copy;
 mod location;
@@ -29,6 +33,10 @@ mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
 pub use error::CatalogError;
+pub use kv::{
+    KV_VALUE_MAX, KvEntry, KvPage, KvRead, KvScan, KvValueRead, KvWritten, kv_after_prefix,
+    kv_context_scope,
+};
 pub use location::{KeyLocation, OwnerHolds};
 pub use reader::ObjectReader;
 pub use records::{

@@ -10,6 +10,7 @@ use crate::replication::{Coordinator, Guard, Level, ReplicationError, Served, Ta
 use crate::types::{ByteCount, UploadId};
 
 use super::full_copy::{Changes, start_exchange};
+use super::kv_row::KvRow;
 use super::local_copy::LocalCopy;
 use super::records::{BucketName, ObjectHead, OwnerId, PartSummary, UploadSummary};
 use super::rows::{BucketRow, CredentialRow, ObjectRow, UploadRow};
@@ -149,6 +150,7 @@ impl Catalog {
         Tables::default()
             .with::<ObjectRow>()
             .with::<UploadRow>()
+            .with::<KvRow>()
             .with::<BucketRow>()
             .with::<CredentialRow>()
     }
