@@ -30,17 +30,6 @@ pub(crate) struct Request {
     pub(crate) bucket: Option<String>,
     /// The key, not checked yet.
     pub(crate) key: Option<String>,
-    /// Whether the bucket came from the host.
-    pub(crate) addressing: Addressing,
-}
-
-/// Where the bucket's name stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Addressing {
-    /// `/bucket/key`.
-    Path,
-    /// `bucket.root.domain/key`.
-    VirtualHost,
 }
 
 impl Request {
@@ -50,10 +39,6 @@ impl Request {
     /// InvalidURI if the path or query is not decodable.
     pub(crate) fn parse(parts: Parts, root_domains: &[String]) -> Result<Self, S3Error> {
         let head = Head::parse(parts, |host| bucket_of_host(host, root_domains))?;
-        let addressing = match head.host_bucket {
-            Some(_) => Addressing::VirtualHost,
-            None => Addressing::Path,
-        };
         let rest = head.path.strip_prefix('/').unwrap_or(&head.path);
         let (bucket, key) = match &head.host_bucket {
             Some(bucket) => (bucket.clone(), rest),
@@ -64,7 +49,7 @@ impl Request {
         };
         let filled = |text: String| Some(text).filter(|text| !text.is_empty());
         let key = filled(key.to_owned());
-        Ok(Self { bucket: filled(bucket), key, addressing, head })
+        Ok(Self { bucket: filled(bucket), key, head })
     }
 
     /// Takes headers that a presigned URL carries in its query for what they are: SDKs move
@@ -159,7 +144,7 @@ fn bucket_of_host(host: &str, root_domains: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Addressing, Request};
+    use super::Request;
 
     fn request(uri: &str, host: &str) -> Request {
         let (parts, ()) =
@@ -185,7 +170,7 @@ mod tests {
         assert_eq!(request("/photos", "h").key, None);
         assert_eq!(request("/photos/", "h").key, None);
         assert_eq!(request("/photos//", "h").key.as_deref(), Some("/"));
-        assert_eq!(request("/", "b.s3.example.org").addressing, Addressing::VirtualHost);
+        assert_eq!(request("/", "b.s3.example.org").bucket.as_deref(), Some("b"));
         assert_eq!(request("/", "h").bucket, None);
     }
 
