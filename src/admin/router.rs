@@ -16,7 +16,7 @@ use crate::env::metrics;
 use super::api::{CreateBucketRequest, CreateKeyRequest, InitRequest, LocateQuery};
 use super::control::ClusterControl;
 use super::error::{AdminError, ErrorKind};
-use super::model::{ClusterStatus, HealthLevel};
+use super::model::{ClusterStatus, HealthLevel, HintsReport};
 
 /// The bearer token, as its hash: comparing hashes tells nothing about the token by its time.
 #[derive(Clone)]
@@ -54,6 +54,7 @@ pub fn routes(control: Arc<dyn ClusterControl>, token: AdminToken) -> Router {
         .route("/v1/cluster/init", post(init))
         .route("/v1/status", get(status))
         .route("/v1/ring", get(ring_report))
+        .route("/v1/hints", get(hints))
         .route("/v1/locate", get(locate))
         .route("/v1/buckets", get(buckets).post(create_bucket))
         .route("/v1/buckets/{name}", get(bucket).delete(delete_bucket))
@@ -98,6 +99,10 @@ async fn status(State(control): Control) -> Answer<ClusterStatus> {
 
 async fn ring_report(State(control): Control) -> Answer<super::RingReport> {
     control.ring().await.map(Json)
+}
+
+async fn hints(State(control): Control) -> Answer<HintsReport> {
+    control.hints().await.map(Json)
 }
 
 async fn locate(

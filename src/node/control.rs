@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::admin::{
     AdminError, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest, CreateKeyRequest,
-    ErrorKind, Holding, InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location,
-    Replica, RingReport, Role,
+    ErrorKind, HintsReport, Holding, InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery,
+    Location, Replica, RingReport, Role,
 };
 use crate::catalog::{
     BucketName, BucketRecord, CatalogError, CreateBucket, Credential, OwnerHolds, OwnerId,
@@ -180,6 +180,10 @@ impl ClusterControl for Control {
             AdminError::new(ErrorKind::NotInitialized, "there is no ring before the first layout")
                 .next("quorate cluster init --expect 3")
         })
+    }
+
+    async fn hints(&self) -> Result<HintsReport, AdminError> {
+        Ok(self.node.hints_report().await)
     }
 
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError> {

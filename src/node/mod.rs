@@ -9,6 +9,7 @@ pub mod config;
 mod control;
 mod figures;
 mod handler;
+mod kept;
 mod peers;
 mod serve;
 mod start;

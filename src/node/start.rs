@@ -12,8 +12,8 @@ use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
 use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
-    Replica, ReplicationError, Site,
+    Coordinator, Guard, HYBRID_TIME_KEY, HintLimits, Hints, Patience, PeerView, Replica,
+    ReplicationError, Site,
 };
 use crate::ring::Capacity;
 use crate::store::{
@@ -172,15 +172,14 @@ impl Node {
             Arc::clone(&transport),
             peers as Arc<dyn PeerView>,
         )
-        .with_patience(settings.patience);
+        .with_patience(settings.patience)
+        .with_hint_limits(settings.hints);
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
-        let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
-        coordinator
-            .replica()
-            .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
-        let hints = Hints::new(coordinator.clone(), ledger);
+        let kept = Arc::clone(coordinator.kept()) as Arc<dyn Guard>;
+        coordinator.replica().set_guards(vec![catalog.guard(), kept]);
+        let hints = Hints::new(coordinator.clone());
         hints.start();
         let membership = Membership::new(
             MembershipSeams {
