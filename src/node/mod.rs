@@ -8,8 +8,10 @@ pub mod config;
 
 mod control;
 mod figures;
+mod findings;
 mod handler;
 mod peers;
+mod rejoin;
 mod serve;
 mod start;
 mod status;
