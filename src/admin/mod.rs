@@ -16,8 +16,8 @@ mod router;
 mod tests;
 
 pub use api::{
-    BucketInfo, CreateBucketRequest, CreateKeyRequest, InitReport, InitRequest, KeyCreated,
-    KeyInfo, LocateQuery,
+    BucketInfo, CreateBucketRequest, CreateKeyRequest, HistoryQuery, HistoryReport, InitReport,
+    InitRequest, KeyCreated, KeyInfo, LocateQuery, SetBucketRequest, WriteInfo,
 };
 pub use control::ClusterControl;
 pub use error::{AdminError, ErrorKind};

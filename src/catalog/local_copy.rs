@@ -28,6 +28,7 @@ pub(super) struct KnownBucket {
 struct Tables {
     buckets: BTreeMap<String, KnownBucket>,
     states: BTreeMap<BucketId, BucketState>,
+    names: BTreeMap<BucketId, String>,
     credentials: BTreeMap<String, (CredentialRow, Arc<Credential>)>,
 }
 
@@ -145,6 +146,19 @@ impl LocalCopy {
         self.tables.load().buckets.get(name).cloned()
     }
 
+    /// The bucket of that id, unless it is gone.
+    pub(super) fn bucket_by_id(&self, id: BucketId) -> Option<Arc<BucketRecord>> {
+        let tables = self.tables.load();
+        let name = tables.names.get(&id)?;
+        let known = tables.buckets.get(name).filter(|known| known.row.id == id)?;
+        (known.row.state != BucketState::Deleted).then(|| Arc::clone(&known.record))
+    }
+
+    /// The level of the bucket of that id.
+    pub(super) fn level_of(&self, id: BucketId) -> Option<Level> {
+        self.bucket_by_id(id).map(|bucket| bucket.level)
+    }
+
     pub(super) fn buckets(&self) -> Vec<Arc<BucketRecord>> {
         self.tables
             .load()
@@ -189,6 +203,7 @@ fn take_bucket(tables: &mut Tables, row: BucketRow) {
         tables.states.insert(replaced.row.id, BucketState::Deleted);
     }
     tables.states.insert(row.id, row.state);
+    tables.names.insert(row.id, name.clone());
     let record = Arc::new(row.record());
     tables.buckets.insert(name, KnownBucket { row, record });
 }

@@ -22,8 +22,10 @@ pub struct CreateBucket {
     pub name: BucketName,
     /// Its owner.
     pub owner: OwnerId,
-    /// Its level; `quorum` if not given.
+    /// Its level; `strict` if not given.
     pub level: Option<Level>,
+    /// Copies of each record; 3 if not given.
+    pub n: Option<u8>,
 }
 
 /// What was stored.
