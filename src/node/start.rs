@@ -14,7 +14,8 @@ use crate::membership::{
 };
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, HYBRID_TIME_KEY, Patience, PeerView, Replica, ReplicationError, Site,
+    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
+    Replica, ReplicationError, Site,
 };
 use crate::ring::{Capacity, Partition};
 use crate::store::{
@@ -51,6 +52,8 @@ pub struct NodeSettings {
     pub patience: Patience,
     /// The size of a segment file.
     pub segment_size: ByteCount,
+    /// How much it keeps for owners that are away.
+    pub hints: HintLimits,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -136,6 +139,8 @@ pub struct Node {
     pub blobs: Blobs,
     /// Quorum requests.
     pub coordinator: Coordinator,
+    /// What it keeps for owners that are away.
+    pub hints: Arc<Hints>,
     /// Its seams.
     pub seams: Seams,
     /// What it was told.
@@ -179,6 +184,12 @@ impl Node {
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
+        let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
+        coordinator
+            .replica()
+            .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
+        let hints = Hints::new(coordinator.clone(), ledger);
+        hints.start();
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -199,8 +210,16 @@ impl Node {
             catalog: catalog.clone(),
         }));
         let started = seams.clock.monotonic();
-        let node =
-            Arc::new(Self { membership, catalog, blobs, coordinator, seams, settings, started });
+        let node = Arc::new(Self {
+            membership,
+            catalog,
+            blobs,
+            coordinator,
+            hints,
+            seams,
+            settings,
+            started,
+        });
         node.begin_to_speak();
         Ok(node)
     }
