@@ -56,6 +56,7 @@ impl Default for ClusterOptions {
             inline_max: ByteCount(512),
             attached_max: ByteCount::kib(4),
             bodies_max: 64,
+            ..CatalogLimits::default()
         };
         Self {
             nodes: 3,

@@ -10,9 +10,7 @@ use crate::types::BucketId;
 use super::error::CatalogError;
 use super::full_copy::write_everywhere;
 use super::keys::shards;
-use super::records::{
-    BucketName, BucketRecord, COPIES_MAX, Credential, OwnerId, check_level,
-};
+use super::records::{BucketName, BucketRecord, COPIES_MAX, Credential, OwnerId, check_level};
 use super::remote::{CatalogReply, CatalogRequest};
 use super::rows::{BucketRow, BucketState, CredentialRow};
 use super::service::{Catalog, CreateBucket};

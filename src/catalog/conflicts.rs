@@ -267,16 +267,16 @@ impl Conflicts {
         let range = KeyRange { start: vec![UNTOLD], end: Some(untold_key(until, &[])) };
         self.rows
             .scan_with(move |meta| {
-            let mut found = Vec::new();
-            meta.scan(Family::Conflicts, &range, &mut |key, lost| {
-                let listed = key.get(9..).map(Bytes::copy_from_slice).unwrap_or_default();
-                let key = Bytes::copy_from_slice(key);
-                found.push(Untold { key, listed, lost: Bytes::copy_from_slice(lost) });
-                if found.len() < TOLD_AT_ONCE { Visit::Next } else { Visit::Stop }
-            })?;
-            Ok(found)
-        })
-        .await
+                let mut found = Vec::new();
+                meta.scan(Family::Conflicts, &range, &mut |key, lost| {
+                    let listed = key.get(9..).map(Bytes::copy_from_slice).unwrap_or_default();
+                    let key = Bytes::copy_from_slice(key);
+                    found.push(Untold { key, listed, lost: Bytes::copy_from_slice(lost) });
+                    if found.len() < TOLD_AT_ONCE { Visit::Next } else { Visit::Stop }
+                })?;
+                Ok(found)
+            })
+            .await
     }
 }
 
@@ -318,8 +318,8 @@ impl Catalog {
         let bucket = bucket_of(&place.row.routing).and_then(|id| self.local.bucket_by_id(id));
         let Some(bucket) = bucket else { return Ok(()) };
         let layout = self.coordinator.layout()?;
-        let owners = layout.preference_list(place.partition).owners(usize::from(bucket.n));
-        match owners.first() {
+        let list = layout.preference_list(place.partition);
+        match list.owners(usize::from(bucket.n)).first() {
             Some(&first) if first == self.coordinator.site().node => {
                 LOST.inc();
                 Ok(())

@@ -60,7 +60,8 @@ impl Catalog {
             object: row.object.map(|object| (object.size, object.etag)),
         });
         let layout = self.coordinator.layout()?;
-        let owners = layout.preference_list(row.partition(&layout)).owners(n);
+        let list = layout.preference_list(row.partition(&layout));
+        let owners = list.owners(n);
         let told = join_all(owners.iter().map(|owner| self.lost_at(*owner, &row))).await;
         let mut lost: BTreeMap<Dot, LostWrite> = BTreeMap::new();
         let mut unheard = Vec::new();

@@ -147,7 +147,7 @@ pub enum LevelRefused {
 ///
 /// # Errors
 /// [`LevelRefused::TooMany`].
-pub fn check_level(level: Level, n: u8) -> Result<(), LevelRefused> {
+pub(super) fn check_level(level: Level, n: u8) -> Result<(), LevelRefused> {
     match level {
         Level::Numbers { r, w } if r.max(w) > n => Err(LevelRefused::TooMany { level, n }),
         _ => Ok(()),

@@ -91,8 +91,7 @@ fn render_all(buckets: &[BucketInfo]) -> String {
     if buckets.is_empty() {
         return "There are no buckets.\nNext: quorate bucket create NAME\n".to_owned();
     }
-    let mut table =
-        Table::new(&["Name", "Level", ">N", ">R", ">W", ">Shards", "Created", "Owner"]);
+    let mut table = Table::new(&["Name", "Level", ">N", ">R", ">W", ">Shards", "Created", "Owner"]);
     for bucket in buckets {
         table.row([
             bucket.name.clone(),

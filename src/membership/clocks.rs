@@ -18,7 +18,7 @@ const READING_AGE_MAX: Duration = Duration::from_secs(30);
 /// This node's wall clock is wrong, as most of its peers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "CLOCK_SKEW: this node's clock is {lead_ms:+} ms from the median of its {peers} peers; \
+    "this node's clock is {lead_ms:+} ms from the median of its {peers} peers; \
      at most {} ms are tolerated: set the clock (chrony, ntp)",
     CLOCK_OFFSET_MAX.as_millis()
 )]

@@ -35,6 +35,7 @@ impl Memory {
         meta: &Arc<dyn MetaStore>,
         identity: &Identity,
         entropy: &dyn Entropy,
+        clocks: Arc<Clocks>,
     ) -> Result<Self, StoreError> {
         let folder = identity.folder();
         let signs = OwnSigns::open(Arc::clone(meta))?;
@@ -45,7 +46,7 @@ impl Memory {
             folder,
         };
         Ok(Self {
-            clocks: Arc::default(),
+            clocks,
             book: AddressBook::open(Arc::clone(meta))?,
             signs: Arc::new(signs),
             rebuilding: Rebuilding::open(Arc::clone(meta), folder)?,

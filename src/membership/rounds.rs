@@ -50,10 +50,10 @@ impl Membership {
             self.compare_lives(&peer, remembered);
         }
         self.memory.book.note(me, &peers);
-        if round.is_multiple_of(ROUNDS_PER_SIGN) {
-            if let Err(error) = self.give_sign().await {
-                tracing::warn!(%error, "no sign of life could be stored");
-            }
+        if round.is_multiple_of(ROUNDS_PER_SIGN)
+            && let Err(error) = self.give_sign().await
+        {
+            tracing::warn!(%error, "no sign of life could be stored");
         }
     }
 

@@ -10,6 +10,8 @@ mod control;
 mod figures;
 mod findings;
 mod handler;
+mod history;
+mod levels;
 mod peers;
 mod rejoin;
 mod serve;

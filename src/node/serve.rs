@@ -161,6 +161,7 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
             inline_max: config.store.inline_max,
             attached_max: config.store.attached_max,
             bodies_max: usize::try_from(bodies_max).unwrap_or(usize::MAX),
+            auth_stale_max: config.cluster.auth_stale_max,
         },
         patience: Patience { answer: config.limits.request_deadline / 3, ..Patience::default() },
         segment_size: config.store.segment_size,

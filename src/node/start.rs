@@ -1,5 +1,6 @@
 //! Builds a node from its settings and its seams. The simulation calls the same functions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use crate::catalog::{Catalog, CatalogLimits, SecretBox};
 use crate::causality::HybridTime;
 use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
 use crate::membership::{
-    Gossip, Identity, LayoutHolder, Membership, MembershipSeams, Memory, own_facts,
+    Gossip, Identity, LayoutHolder, Membership, MembershipSeams, Memory, Rebuilding, own_facts,
 };
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
-    Replica, ReplicationError, Site,
+    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, OwnStanding, Patience,
+    PeerView, Replica, ReplicaStanding, ReplicationError, Site, TableId,
 };
 use crate::ring::{Capacity, Partition};
 use crate::store::{
@@ -124,8 +125,18 @@ impl Foundation {
             floor,
             (Arc::clone(&seams.clock), Arc::clone(&seams.entropy), Arc::clone(&seams.tasks)),
         );
-        let memory = Memory::open(&seams.meta, &identity, &*seams.entropy)?;
+        let memory =
+            Memory::open(&seams.meta, &identity, &*seams.entropy, Arc::clone(&site.clocks))?;
         Ok(Self { seams, identity, site, holder, memory })
+    }
+}
+
+impl OwnStanding for Rebuilding {
+    fn of(&self, partition: Partition) -> ReplicaStanding {
+        match self.counts(partition) {
+            true => ReplicaStanding::Counted,
+            false => ReplicaStanding::Rebuilding,
+        }
     }
 }
 
@@ -180,7 +191,8 @@ impl Node {
             Arc::clone(&transport),
             peers as Arc<dyn PeerView>,
         )
-        .with_patience(settings.patience);
+        .with_patience(settings.patience)
+        .with_standing(Arc::clone(&memory.rebuilding) as Arc<dyn OwnStanding>);
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
@@ -188,6 +200,9 @@ impl Node {
         coordinator
             .replica()
             .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
+        let companion = catalog.companion();
+        let companions = [TableId::Objects, TableId::Uploads].map(|t| (t, Arc::clone(&companion)));
+        coordinator.replica().set_companions(BTreeMap::from(companions));
         let hints = Hints::new(coordinator.clone(), ledger);
         hints.start();
         let membership = Membership::new(

@@ -62,7 +62,8 @@ pub(crate) fn authorize(
     let asked = operation.asked_level(request)?;
     if operation.reach() == Reach::Bucket {
         let expected = request.header("x-amz-expected-bucket-owner");
-        access.bucket = Some(at_level(owned(catalog, caller, request.bucket()?, expected)?, asked)?);
+        access.bucket =
+            Some(at_level(owned(catalog, caller, request.bucket()?, expected)?, asked)?);
     }
     if let Some(source) = operation.copy_source() {
         let expected = request.header("x-amz-source-expected-bucket-owner");
@@ -72,14 +73,12 @@ pub(crate) fn authorize(
 }
 
 /// The bucket at the level that the request asks for.
-fn at_level(
-    bucket: Arc<BucketRecord>,
-    asked: Option<Level>,
-) -> Result<Arc<BucketRecord>, S3Error> {
+fn at_level(bucket: Arc<BucketRecord>, asked: Option<Level>) -> Result<Arc<BucketRecord>, S3Error> {
     let Some(level) = asked else { return Ok(bucket) };
-    bucket.at_level(asked).map(Arc::new).map_err(|refused| {
-        S3Error::argument(LEVEL_HEADER, &level.to_string(), refused.to_string())
-    })
+    bucket
+        .at_level(asked)
+        .map(Arc::new)
+        .map_err(|refused| S3Error::argument(LEVEL_HEADER, &level.to_string(), refused.to_string()))
 }
 
 fn owned(

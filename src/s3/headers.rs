@@ -240,7 +240,10 @@ mod tests {
     fn levels_and_copies_that_make_no_sense_are_refused() {
         let of = |name: &str, value: &str| with(name, value).headers;
 
-        assert_eq!(level(&of("x-quorate-level", "r=1,w=2")).unwrap().unwrap().to_string(), "r=1,w=2");
+        assert_eq!(
+            level(&of("x-quorate-level", "r=1,w=2")).unwrap().unwrap().to_string(),
+            "r=1,w=2"
+        );
         assert_eq!(level(&of("x-other", "1")).unwrap(), None);
         assert!(level(&of("x-quorate-level", "most")).is_err());
         assert_eq!(copies(&of("x-quorate-n", "5")).unwrap(), Some(5));
