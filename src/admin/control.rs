@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::api::{
-    BucketInfo, CreateBucketRequest, CreateKeyRequest, InitReport, InitRequest, KeyCreated,
-    KeyInfo, LocateQuery,
+    BucketInfo, CreateBucketRequest, CreateKeyRequest, HistoryQuery, HistoryReport, InitReport,
+    InitRequest, KeyCreated, KeyInfo, LocateQuery, SetBucketRequest,
 };
 use super::error::AdminError;
 use super::model::{ClusterStatus, HintsReport, Location, RingReport};
@@ -39,6 +39,16 @@ pub trait ClusterControl: Send + Sync + 'static {
 
     /// The bucket of that name.
     async fn bucket(&self, name: &str) -> Result<BucketInfo, AdminError>;
+
+    /// Changes a bucket.
+    async fn set_bucket(
+        &self,
+        name: &str,
+        request: SetBucketRequest,
+    ) -> Result<BucketInfo, AdminError>;
+
+    /// What stands under a key, and what lost to a concurrent write.
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryReport, AdminError>;
 
     /// Deletes an empty bucket.
     async fn delete_bucket(&self, name: &str) -> Result<(), AdminError>;

@@ -85,6 +85,19 @@ pub struct NodeStatus {
     pub uptime_seconds: Option<u64>,
     /// How far its wall clock is ahead of the answering node's, in milliseconds.
     pub clock_offset_ms: Option<i64>,
+    /// How far it has come if its data folder was emptied and is being rebuilt.
+    #[serde(default)]
+    pub rebuilding: Option<Rebuilt>,
+}
+
+/// How far a node has come that lost its data folder: until the end it counts for no quorum of
+/// the partitions that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Partitions that it holds again.
+    pub done: u32,
+    /// Partitions that it owns.
+    pub total: u32,
 }
 
 /// The answer to `status`.

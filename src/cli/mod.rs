@@ -13,6 +13,7 @@ mod cluster;
 mod config;
 mod hints;
 mod key;
+mod object;
 mod report;
 mod ring;
 mod server;
@@ -88,9 +89,12 @@ enum Command {
     Hints,
     /// Show where a key lies and what each replica has of it
     Locate(ring::LocateArgs),
-    /// Create, list, show and delete buckets
+    /// Create, list, show, change and delete buckets
     #[command(subcommand)]
     Bucket(bucket::BucketCommand),
+    /// Look into objects
+    #[command(subcommand)]
+    Object(object::ObjectCommand),
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -153,6 +157,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Hints => hints::run(&admin()?, output).await,
         Command::Locate(args) => ring::locate(&admin()?, args, output).await,
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
+        Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,

@@ -86,7 +86,7 @@ pub(crate) enum ReplicaRequest {
 pub(crate) enum ReplicaReply {
     /// The record is durable, merged with what was there; if what was there is newer, its
     /// version.
-    Written { newer: Option<Version>, standing: ReplicaStanding },
+    Written { newer: Option<Box<Version>>, standing: ReplicaStanding },
     /// For each of the rows, whether it is durable here; and how long the sender should pause
     /// before it hands over more.
     Taken { durable: Vec<bool>, pause_millis: u32 },

@@ -182,6 +182,9 @@ impl Coordinator {
                 let me = self.site.node;
                 match plan {
                     Ok(plan) if plan.is_owner(me) || plan.fallbacks.contains(&me) => {
+                        if let Err(error) = self.site.check_clock() {
+                            return encoded(&coordinate_reply(Err(error)), Bytes::new());
+                        }
                         let write = NewWrite { record, inline: attachment, n, level, begun };
                         coordinate_reply(self.write_here(&plan, &row, &write).await)
                     }
@@ -201,7 +204,7 @@ fn write_reply(
     standing: ReplicaStanding,
 ) -> Result<ReplicaReply, HandlerError> {
     match written {
-        Ok(newer) => Ok(ReplicaReply::Written { newer, standing }),
+        Ok(newer) => Ok(ReplicaReply::Written { newer: newer.map(Box::new), standing }),
         Err(ReplicationError::Busy(reason)) => Ok(ReplicaReply::Busy { reason }),
         Err(ReplicationError::ClockSkew(reason)) => Ok(ReplicaReply::ClockSkew { reason }),
         Err(ReplicationError::Rejected(reason) | ReplicationError::TooLate(reason)) => {
