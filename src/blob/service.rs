@@ -112,7 +112,7 @@ impl Blobs {
     pub(super) fn plan(&self, routing: &[u8], n: usize) -> Result<ReplicaPlan, BlobError> {
         let layout = self.coordinator.layout()?;
         let partition = layout.partition_of(routing);
-        Ok(ReplicaPlan::for_partition(layout, partition, n, Level::Quorum)?)
+        Ok(ReplicaPlan::for_partition(layout, partition, n, Level::Strict)?)
     }
 
     /// Writes a small body to the owners of `routing`, its object's: one message and one sync
@@ -147,7 +147,7 @@ impl Blobs {
                 .boxed(),
             );
         }
-        let mut tally = WriteTally::new(&plan.owners, plan.needed);
+        let mut tally = WriteTally::new(&plan.owners, plan.writes());
         let mut errors = Vec::new();
         while let Some((owner, result)) = answers.next().await {
             let answer = match result {
@@ -379,14 +379,14 @@ pub(super) fn too_few(plan: &ReplicaPlan, errors: Vec<LaneError>) -> BlobError {
     for error in errors {
         match error {
             // Only full disks stand in the way: trying again would not help.
-            LaneError::Full(reason) if plan.owners.len() - full < plan.needed => {
+            LaneError::Full(reason) if plan.owners.len() - full < plan.writes() => {
                 return BlobError::Full(reason);
             }
             LaneError::Full(reason) => reasons.push(format!("no room: {reason}")),
             LaneError::Failed(reason) => reasons.push(reason),
         }
     }
-    BlobError::Unavailable { answered, needed: plan.needed, reason: reasons.join("; ") }
+    BlobError::Unavailable { answered, needed: plan.writes(), reason: reasons.join("; ") }
 }
 
 impl BlobError {

@@ -167,7 +167,7 @@ impl BlobWriter {
         let mut errors = Vec::new();
         let alive = plan.owners.iter().filter(|&&owner| !self.is_down(owner)).count();
         for &owner in &plan.owners {
-            if self.is_down(owner) && alive >= plan.needed {
+            if self.is_down(owner) && alive >= plan.writes() {
                 errors.push(LaneError::Failed(format!("{} is down", owner.short())));
             } else {
                 lanes.push(self.open_lane(owner, id));
@@ -231,7 +231,7 @@ impl Flight {
             }
         }
         self.lanes = kept;
-        if self.lanes.len() < self.plan.needed {
+        if self.lanes.len() < self.plan.writes() {
             return Err(too_few(&self.plan, std::mem::take(&mut self.errors)));
         }
         Ok(())
@@ -249,7 +249,7 @@ impl Flight {
                 Ok(Err(error)) => errors.push(error),
                 Err(_) => errors.push(LaneError::Failed("its lane ended".into())),
             }
-            if sealed >= plan.needed {
+            if sealed >= plan.writes() {
                 return Ok(ExtentRef { id, length });
             }
         }
