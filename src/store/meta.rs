@@ -269,6 +269,17 @@ pub trait MetaStore: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<(), StoreError>;
 
+    /// Shows the rows of several ranges, one range after the other, all from one consistent view;
+    /// stopping ends the range only.
+    ///
+    /// # Errors
+    /// As for [`MetaStore::scan`].
+    fn scan_together(
+        &self,
+        ranges: &[(Family, KeyRange)],
+        visit: &mut dyn FnMut(Family, &[u8], &[u8]) -> Visit,
+    ) -> Result<(), StoreError>;
+
     /// Applies `batches` as one atomic write.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub(crate) struct Differences {
     pub(crate) both: Vec<Conflict>,
     /// Rows that this node has and the peer has not.
     pub(crate) mine: Vec<RowDigest>,
+    /// Rows with equal records whose bytes are missing at one side only.
+    pub(crate) half_missing: usize,
     /// Where the next pages begin; `None` if all was compared.
     pub(crate) next: Option<Bytes>,
 }
@@ -64,6 +66,7 @@ impl Differences {
                     differences.both.push(Conflict { key: row.key.clone(), theirs: other.digest });
                 }
                 // Bytes that are missing at one side are fetched there, not pushed from here.
+                Some(other) if other.missing != row.missing => differences.half_missing += 1,
                 Some(_) => {}
             }
         }
@@ -71,7 +74,7 @@ impl Differences {
         differences
     }
 
-    /// Whether there are none.
+    /// Whether no record differs.
     pub(crate) fn is_empty(&self) -> bool {
         self.theirs.is_empty() && self.both.is_empty() && self.mine.is_empty()
     }

@@ -65,6 +65,8 @@ pub(crate) enum Ask {
     Push { rows: Vec<HandedRow> },
     /// Erase these rows, whose stamps are not above the sender's floor and which it has not.
     Outlived { tree: TreeName, rows: Vec<(Bytes, ByteArray<16>)> },
+    /// Count this tree again: its leaves differ from the sender's and its rows do not.
+    Recount { tree: TreeName },
     /// The exchange is over; `complete` if each side now has what the other had.
     Finish { complete: bool },
     /// Exchange with that peer and tell how it went.
