@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use quorate::store::{
-    Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, StoreError, Visit,
-    decode_sum, encode_sum,
+    Batch, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation,
+    StoreError, Visit, decode_sum, encode_sum,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -133,7 +133,7 @@ impl MetaStore for MemMeta {
     fn scan_together(
         &self,
         ranges: &[(Family, KeyRange)],
-        visit: &mut dyn FnMut(Family, &[u8], &[u8]) -> Visit,
+        visit: &mut FamilyVisitor<'_>,
     ) -> Result<(), StoreError> {
         let state = self.state.read_recursive();
         alive(&state, &self.power)?;

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use super::{
     AdminError, AdminToken, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest,
     CreateKeyRequest, ErrorKind, Health, HealthLevel, InitReport, InitRequest, KeyCreated, KeyInfo,
-    LocateQuery, Location, RingReport, routes,
+    LocateQuery, Location, RepairReport, RepairRequest, RingReport, routes,
 };
 use crate::replication::Level;
 use crate::types::{BucketId, ClusterId, NodeId};
@@ -39,6 +39,7 @@ impl ClusterControl for Double {
             layout_version: 1,
             partitions: 256,
             default_level: Level::Quorum,
+            redundancy: None,
             answered_by: NodeId::from_bytes([2; 16]),
             nodes: Vec::new(),
             next: None,
@@ -62,6 +63,10 @@ impl ClusterControl for Double {
             layout_version: 1,
             replicas: Vec::new(),
         })
+    }
+
+    async fn repair(&self, _request: Option<RepairRequest>) -> Result<RepairReport, AdminError> {
+        missing("repair")
     }
 
     async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError> {

@@ -207,10 +207,9 @@ impl Guard for LocalCopy {
             (Some(BucketState::Active), _) => Ok(Verdict::Take),
             // What was written before is brought to all owners, also where the bucket is not
             // known yet.
-            (
-                Some(BucketState::Deleting) | None,
-                Purpose::Repair | Purpose::Exchange { .. },
-            ) => Ok(Verdict::Take),
+            (Some(BucketState::Deleting) | None, Purpose::Repair | Purpose::Exchange { .. }) => {
+                Ok(Verdict::Take)
+            }
             _ => Err(ReplicationError::StaleBucket),
         }
     }

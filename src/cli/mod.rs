@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod config;
 mod key;
+mod repair;
 mod report;
 mod ring;
 mod server;
@@ -91,6 +92,9 @@ enum Command {
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Prove that all copies agree, and repair what does not
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -150,6 +154,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Locate(args) => ring::locate(&admin()?, args, output).await,
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
+        Command::Repair(command) => repair::run(&admin()?, command, output).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,
     }

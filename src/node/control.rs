@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::admin::{
     AdminError, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest, CreateKeyRequest,
     ErrorKind, Holding, InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location,
-    Replica, RingReport, Role,
+    RepairReport, RepairRequest, Replica, RingReport, Role,
 };
 use crate::catalog::{
     BucketName, BucketRecord, CatalogError, CreateBucket, Credential, OwnerHolds, OwnerId,
@@ -161,7 +161,8 @@ impl ClusterControl for Control {
     }
 
     async fn status(&self) -> Result<ClusterStatus, AdminError> {
-        Ok(self.node.cluster_status(self.default_level))
+        let proof = self.node.proof().await;
+        Ok(self.node.cluster_status(self.default_level, proof.as_ref()))
     }
 
     fn unready(&self) -> Option<String> {
@@ -200,6 +201,10 @@ impl ClusterControl for Control {
             layout_version: location.layout_version,
             replicas: owners.chain(fallbacks).collect(),
         })
+    }
+
+    async fn repair(&self, request: Option<RepairRequest>) -> Result<RepairReport, AdminError> {
+        self.node.repair_report(request).await
     }
 
     async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError> {

@@ -10,6 +10,7 @@ mod control;
 mod figures;
 mod handler;
 mod peers;
+mod redundancy;
 mod serve;
 mod start;
 mod status;

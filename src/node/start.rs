@@ -12,8 +12,8 @@ use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
 use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
-    Replica, ReplicationError, Site,
+    Coordinator, Floors, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
+    Repair, RepairSettings, Replica, ReplicationError, Site,
 };
 use crate::ring::Capacity;
 use crate::store::{
@@ -26,6 +26,9 @@ use super::peers::KnownPeers;
 
 /// How often the segments' derived rows are made durable, which bounds recovery.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// Copies of the rows of a bucket that says nothing else.
+const COPIES: usize = 3;
 
 /// How often facts about this node are published.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
@@ -49,6 +52,8 @@ pub struct NodeSettings {
     pub segment_size: ByteCount,
     /// How much it keeps for owners that are away.
     pub hints: HintLimits,
+    /// How its copies are compared with others.
+    pub repair: RepairSettings,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -133,6 +138,8 @@ pub struct Node {
     pub coordinator: Coordinator,
     /// What it keeps for owners that are away.
     pub hints: Arc<Hints>,
+    /// What compares its copies with others.
+    pub repair: Arc<Repair>,
     /// Its seams.
     pub seams: Seams,
     /// What it was told.
@@ -177,11 +184,7 @@ impl Node {
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
         let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
-        coordinator
-            .replica()
-            .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
-        let hints = Hints::new(coordinator.clone(), ledger);
-        hints.start();
+        let (hints, repair) = open_repair(&coordinator, &catalog, ledger, settings.repair)?;
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -199,7 +202,10 @@ impl Node {
             coordinator: coordinator.clone(),
             blobs: blobs.clone(),
             catalog: catalog.clone(),
+            repair: Arc::clone(&repair),
         }));
+        hints.start();
+        repair.start();
         let started = seams.clock.monotonic();
         let node = Arc::new(Self {
             membership,
@@ -207,6 +213,7 @@ impl Node {
             blobs,
             coordinator,
             hints,
+            repair,
             seams,
             settings,
             started,
@@ -287,6 +294,34 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
+}
+
+/// Sets the guards of this node's copies, and what keeps them and the others' alike.
+fn open_repair(
+    coordinator: &Coordinator,
+    catalog: &Catalog,
+    ledger: Arc<HintLedger>,
+    settings: RepairSettings,
+) -> Result<(Arc<Hints>, Arc<Repair>), StartError> {
+    let replica = coordinator.replica();
+    let floors = Floors::open(replica.rows().clone(), Arc::clone(coordinator.site()))?;
+    // The ledger last: it counts what the others let in.
+    replica.set_guards(vec![
+        catalog.guard(),
+        Arc::clone(&floors) as Arc<dyn Guard>,
+        Arc::clone(&ledger) as Arc<dyn Guard>,
+    ]);
+    let hints = Hints::new(coordinator.clone(), ledger);
+    let of_buckets = catalog.clone();
+    let copies = Box::new(move || most_copies(&of_buckets));
+    let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
+    Ok((hints, repair))
+}
+
+/// The most copies that rows of any bucket are to have.
+fn most_copies(catalog: &Catalog) -> usize {
+    let most = catalog.buckets().iter().map(|bucket| bucket.n).max();
+    usize::from(most.unwrap_or(0)).max(COPIES)
 }
 
 async fn open_segments(

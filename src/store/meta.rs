@@ -236,6 +236,9 @@ pub enum Visit {
     Stop,
 }
 
+/// Is shown rows of several families.
+pub type FamilyVisitor<'a> = dyn FnMut(Family, &[u8], &[u8]) -> Visit + 'a;
+
 /// Sizes for `/metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetaFigures {
@@ -277,7 +280,7 @@ pub trait MetaStore: Send + Sync + 'static {
     fn scan_together(
         &self,
         ranges: &[(Family, KeyRange)],
-        visit: &mut dyn FnMut(Family, &[u8], &[u8]) -> Visit,
+        visit: &mut FamilyVisitor<'_>,
     ) -> Result<(), StoreError>;
 
     /// Applies `batches` as one atomic write.

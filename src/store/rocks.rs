@@ -19,8 +19,8 @@ use super::error::StoreError;
 use super::figures::DAMAGED_ROWS;
 use super::folder::with_patience;
 use super::meta::{
-    Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit, decode_sum,
-    encode_sum,
+    Batch, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation, Visit,
+    decode_sum, encode_sum,
 };
 use crate::types::ByteCount;
 
@@ -167,7 +167,7 @@ impl MetaStore for RocksMeta {
     fn scan_together(
         &self,
         ranges: &[(Family, KeyRange)],
-        visit: &mut dyn FnMut(Family, &[u8], &[u8]) -> Visit,
+        visit: &mut FamilyVisitor<'_>,
     ) -> Result<(), StoreError> {
         let view = self.database.snapshot();
         for (family, range) in ranges {

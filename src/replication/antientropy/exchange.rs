@@ -171,7 +171,8 @@ mod tests {
     fn exchange(a: &mut Rows, b: &mut Rows, limits: (usize, usize)) -> usize {
         let (mut from, mut moved) = (None, 0);
         loop {
-            let (mine, theirs) = (page(a, from.as_ref(), limits.0), page(b, from.as_ref(), limits.1));
+            let (mine, theirs) =
+                (page(a, from.as_ref(), limits.0), page(b, from.as_ref(), limits.1));
             let found = Differences::between(&mine, &theirs);
             for wanted in found.wanted() {
                 let value = b[&wanted[1]];

@@ -132,9 +132,10 @@ pub(super) fn recount(
     table: TableId,
 ) -> Result<Vec<(Bytes, u128)>, StoreError> {
     let mut ranges = vec![(table.family(), rows_of(partition, b""))];
-    ranges.extend((1..=COPIES_MAX).map(|n| {
-        (Family::Leaves, KeyRange::prefix(sums_prefix(table, n, partition).to_vec()))
-    }));
+    ranges
+        .extend((1..=COPIES_MAX).map(|n| {
+            (Family::Leaves, KeyRange::prefix(sums_prefix(table, n, partition).to_vec()))
+        }));
     let mut corrections: BTreeMap<(u8, Sum), u128> = BTreeMap::new();
     meta.scan_together(&ranges, &mut |family, key, value| {
         if family == Family::Leaves {

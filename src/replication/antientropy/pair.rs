@@ -209,8 +209,7 @@ impl Meeting<'_> {
         let partition = self.scope.partition;
         let purpose = Purpose::Exchange { floor: self.their_floor };
         let writes = merging.iter().map(|handed| {
-            let (row, record, inline, n) =
-                (&handed.row, &handed.record, &handed.inline, handed.n);
+            let (row, record, inline, n) = (&handed.row, &handed.record, &handed.inline, handed.n);
             replica.write(RowWrite { row, partition, n, purpose, record, inline })
         });
         for written in futures_util::future::join_all(writes).await {
@@ -232,18 +231,14 @@ impl Meeting<'_> {
     }
 
     /// Gives the peer what it has not, or has in an older state, after what it had was merged.
-    async fn push(
-        &mut self,
-        tree: TreeName,
-        found: &Differences,
-    ) -> Result<(), ReplicationError> {
+    async fn push(&mut self, tree: TreeName, found: &Differences) -> Result<(), ReplicationError> {
         let unseen = found.mine.iter().map(|row| (&row.key, None));
         let older = found.both.iter().map(|conflict| (&conflict.key, Some(conflict.theirs)));
         let (mut batch, mut bytes) = (Vec::new(), BytesMut::new());
         let mut weight = 0;
         for (key, theirs) in unseen.chain(older) {
             let Some(row) = RowKey::parse(tree.table, key) else { continue };
-            let Some(handed) = self.to_give(tree, row, theirs, &mut bytes).await? else {
+            let Some(handed) = self.handed(tree, row, theirs, &mut bytes).await? else {
                 continue;
             };
             weight += key.len() + handed.record.len() + handed.inline_length as usize;
@@ -257,7 +252,7 @@ impl Meeting<'_> {
     }
 
     /// The row as it is handed over; `None` if the peer needs it not, or must not have it.
-    async fn to_give(
+    async fn handed(
         &mut self,
         tree: TreeName,
         row: RowKey,
@@ -291,7 +286,11 @@ impl Meeting<'_> {
         Ok(Some(HandedRow { row: RowName::of(&row), n: tree.n, record, inline_length }))
     }
 
-    async fn send(&mut self, rows: Vec<HandedRow>, bytes: BytesMut) -> Result<(), ReplicationError> {
+    async fn send(
+        &mut self,
+        rows: Vec<HandedRow>,
+        bytes: BytesMut,
+    ) -> Result<(), ReplicationError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -312,9 +311,8 @@ impl Meeting<'_> {
     /// same.
     async fn finish(&mut self) -> Result<(), ReplicationError> {
         let (repair, partition) = (self.repair, self.scope.partition);
-        let (reply, _) = self
-            .ask(Ask::Finish { complete: self.report.complete }, Bytes::new())
-            .await?;
+        let (reply, _) =
+            self.ask(Ask::Finish { complete: self.report.complete }, Bytes::new()).await?;
         let RepairReply::Finished { missing } = reply else { return Err(unexpected(&reply)) };
         self.report.missing_there = missing;
         if self.report.complete && self.their_floor > self.my_floor {

@@ -42,9 +42,8 @@ impl Repair {
         let mut erased = 0;
         let mut from = Some(Bytes::new());
         while let Some(start) = from {
-            let page = self
-                .rows()
-                .scan_with(move |meta| local::read_gone(meta, partition, table, &start));
+            let page =
+                self.rows().scan_with(move |meta| local::read_gone(meta, partition, table, &start));
             let (graves, next) = page.await?;
             let erasing = graves.into_iter().map(|(row, record)| async move {
                 if replica.stamp_of(table, &record)?.time > floor {

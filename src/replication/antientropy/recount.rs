@@ -65,7 +65,7 @@ impl Repair {
     /// first layout there are no rows.
     pub(super) async fn count_all(self: Arc<Self>) -> Result<(), ReplicationError> {
         let upgrade = !self.built.load(Ordering::Acquire);
-        if let Some(layout) = self.coordinator.layout().ok() {
+        if let Ok(layout) = self.coordinator.layout() {
             for partition in layout.partitions().iter() {
                 for table in TableId::SHARDED {
                     match upgrade {

@@ -30,6 +30,29 @@ struct Exchanges {
     failed: bool,
 }
 
+impl Exchanges {
+    fn note(
+        &mut self,
+        partition: Partition,
+        (one, other): (NodeId, NodeId),
+        met: Result<PairReport, ReplicationError>,
+    ) {
+        let report = match met {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::debug!(%partition, %one, %other, %error, "an exchange failed");
+                self.failed = true;
+                return;
+            }
+        };
+        self.missing.insert(one, report.missing_here);
+        self.missing.insert(other, report.missing_there);
+        if report.complete {
+            self.complete.insert((one, other));
+        }
+    }
+}
+
 impl Repair {
     /// Proves a partition among those of its owners that are up, and purges its old tombstones
     /// if all are.
@@ -55,7 +78,8 @@ impl Repair {
         if let (true, Some(fence)) = (full, fence) {
             self.purge_all(&scope, &owners, fence).await;
         }
-        let outcome = if agreed && !exchanges.failed { Outcome::Proven } else { Outcome::LeftUndone };
+        let outcome =
+            if agreed && !exchanges.failed { Outcome::Proven } else { Outcome::LeftUndone };
         let label = match (outcome, full) {
             (Outcome::Proven, true) => "proven",
             (Outcome::Proven, false) => "owners away",
@@ -79,20 +103,7 @@ impl Repair {
                     (_, true) => self.exchange(scope, one).await.map(turned),
                     _ => self.let_meet(scope, one, other).await,
                 };
-                match met {
-                    Ok(report) => {
-                        exchanges.missing.insert(one, report.missing_here);
-                        exchanges.missing.insert(other, report.missing_there);
-                        if report.complete {
-                            exchanges.complete.insert((one, other));
-                        }
-                    }
-                    Err(error) => {
-                        exchanges.failed = true;
-                        let partition = scope.partition;
-                        tracing::debug!(%partition, %one, %other, %error, "an exchange failed");
-                    }
-                }
+                exchanges.note(scope.partition, (one, other), met);
                 self.pause_for(Duration::ZERO).await;
             }
         }
@@ -126,11 +137,9 @@ impl Repair {
             self.ask(scope, owner, Ask::Proven { proof: proof.clone() }, Bytes::new())
         });
         let told = futures_util::future::join_all(telling);
-        let (noted, _) = futures_util::future::join(
-            self.proofs.note(scope.partition, proof.clone()),
-            told,
-        )
-        .await;
+        let (noted, _) =
+            futures_util::future::join(self.proofs.note(scope.partition, proof.clone()), told)
+                .await;
         noted
     }
 
@@ -240,9 +249,5 @@ impl Repair {
 
 /// The report as the other side would give it.
 fn turned(report: PairReport) -> PairReport {
-    PairReport {
-        missing_here: report.missing_there,
-        missing_there: report.missing_here,
-        ..report
-    }
+    PairReport { missing_here: report.missing_there, missing_there: report.missing_here, ..report }
 }

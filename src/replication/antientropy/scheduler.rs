@@ -197,9 +197,10 @@ impl Repair {
         let told = futures_util::future::join_all(asking).await;
         let mut told: BTreeMap<NodeId, Known> = told.into_iter().flatten().collect();
         told.insert(self.me(), self.known().await?);
+        let copies = (self.copies)().max(1);
         let expected = layout.partitions().iter().map(|partition| {
-            let scope = Scope { layout: Arc::clone(&layout), partition };
-            (partition, self.owners(&scope).into_iter().collect())
+            let list = layout.preference_list(partition);
+            (partition, list.owners(copies).iter().copied().collect())
         });
         Ok(Inventory::assemble(expected, told))
     }
@@ -208,30 +209,16 @@ impl Repair {
 /// Looks at the agenda for as long as there is a repair.
 fn follow(repair: Weak<Repair>) -> BoxFuture<'static, ()> {
     let work = async move {
-        let mut greeted = false;
-        let mut up: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let mut seen = Seen::default();
         loop {
             let Some(repair) = repair.upgrade() else { return };
-            if let Ok(layout) = repair.coordinator.layout() {
-                if !std::mem::replace(&mut greeted, true) {
-                    repair.say_returned(&layout);
-                }
-                for node in layout.members().iter().map(|member| member.node) {
-                    let now = repair.is_up(node);
-                    if up.insert(node, now) == Some(false) && now {
-                        repair.hurry_with(node);
-                    }
-                }
-            }
+            repair.look_around(&mut seen);
             let clock = Arc::clone(&repair.site().clock);
-            let pause = repair.begin_next();
-            if pause.is_none() {
-                repair.show();
-            }
-            match pause {
+            match repair.begin_next() {
                 Some(pause) if pause.is_zero() => {}
                 Some(pause) => clock.sleep(pause).await,
                 None => {
+                    repair.show();
                     let called = std::pin::pin!(repair.wake.notified());
                     select(called, clock.sleep(LOOK_AGAIN)).await;
                 }
@@ -239,4 +226,27 @@ fn follow(repair: Weak<Repair>) -> BoxFuture<'static, ()> {
         }
     };
     work.boxed()
+}
+
+/// What was seen of the others.
+#[derive(Default)]
+struct Seen {
+    greeted: bool,
+    up: BTreeMap<NodeId, bool>,
+}
+
+impl Repair {
+    /// Says once that this node is back, and hurries for others that are.
+    fn look_around(self: &Arc<Self>, seen: &mut Seen) {
+        let Ok(layout) = self.coordinator.layout() else { return };
+        if !std::mem::replace(&mut seen.greeted, true) {
+            self.say_returned(&layout);
+        }
+        for node in layout.members().iter().map(|member| member.node) {
+            let now = self.is_up(node);
+            if seen.up.insert(node, now) == Some(false) && now {
+                self.hurry_with(node);
+            }
+        }
+    }
 }

@@ -243,8 +243,7 @@ impl Repair {
         let replica = self.coordinator.replica();
         let (partition, purpose) = (scope.partition, Purpose::Exchange { floor });
         let writes = rows.iter().map(|handed| {
-            let (row, record, inline, n) =
-                (&handed.row, &handed.record, &handed.inline, handed.n);
+            let (row, record, inline, n) = (&handed.row, &handed.record, &handed.inline, handed.n);
             replica.write(RowWrite { row, partition, n, purpose, record, inline })
         });
         // All at once, so that they share a synced write.
@@ -304,9 +303,9 @@ impl Repair {
         let copies = (self.copies)().max(1);
         let owned: Vec<Partition> = layout.owned_by(self.me(), copies).collect();
         let lacking = self.rows().scan_with(move |meta| {
-            let lacking = owned.iter().map(|partition| {
-                Ok((*partition, local::read_missing(meta, *partition)?))
-            });
+            let lacking = owned
+                .iter()
+                .map(|partition| Ok((*partition, local::read_missing(meta, *partition)?)));
             lacking.collect::<Result<std::collections::BTreeMap<_, _>, _>>()
         });
         let lacking = lacking.await?;

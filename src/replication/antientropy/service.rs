@@ -313,7 +313,12 @@ pub(super) enum Paused {
 
 /// A peer that was needed did not do its part.
 pub(super) fn unavailable(reason: String) -> ReplicationError {
-    ReplicationError::Unavailable { answered: 0, needed: 1, outcome: RequestOutcome::Unknown, reason }
+    ReplicationError::Unavailable {
+        answered: 0,
+        needed: 1,
+        outcome: RequestOutcome::Unknown,
+        reason,
+    }
 }
 
 /// A peer answered something else than it was asked.
