@@ -12,7 +12,7 @@ use quorate::env::Tasks;
 use quorate::membership::{FormerMember, Identity, Liveness};
 use quorate::net::{LinkFacts, Transport};
 use quorate::node::{Foundation, Node, NodeSettings, Seams, StartError};
-use quorate::replication::{HintLimits, Patience};
+use quorate::replication::{HintLimits, Patience, RepairSettings};
 use quorate::ring::PartitionCount;
 use quorate::store::{Disk, Family};
 use quorate::types::{ByteCount, DiskId, NodeId, Zone};
@@ -49,6 +49,8 @@ pub struct ClusterOptions {
     pub patience: Patience,
     /// The size of a segment file: small, so that segments are rolled over.
     pub segment_size: ByteCount,
+    /// How copies are compared.
+    pub repair: RepairSettings,
 }
 
 impl Default for ClusterOptions {
@@ -65,6 +67,7 @@ impl Default for ClusterOptions {
             limits,
             patience: Patience::default(),
             segment_size: ByteCount::mib(1),
+            repair: RepairSettings::default(),
         }
     }
 }
@@ -232,6 +235,7 @@ impl Cluster {
             limits: self.options.limits,
             patience: self.options.patience,
             segment_size: self.options.segment_size,
+            repair: self.options.repair,
             hints: HintLimits::default(),
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await

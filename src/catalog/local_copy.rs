@@ -223,9 +223,10 @@ impl Guard for LocalCopy {
         match (known, incoming.purpose) {
             // What was written before is brought to all owners, also where the bucket is not
             // known yet.
-            (None | Some((BucketState::Active | BucketState::Deleting, _)), Purpose::Repair) => {
-                Ok(Verdict::Take)
-            }
+            (
+                None | Some((BucketState::Active | BucketState::Deleting, _)),
+                Purpose::Repair | Purpose::Exchange { .. },
+            ) => Ok(Verdict::Take),
             (Some((BucketState::Active, epoch)), _)
                 if incoming.bucket_epoch.is_none_or(|begun| begun >= epoch) =>
             {

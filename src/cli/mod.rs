@@ -14,6 +14,7 @@ mod config;
 mod hints;
 mod key;
 mod object;
+mod repair;
 mod report;
 mod ring;
 mod server;
@@ -98,6 +99,9 @@ enum Command {
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Prove that all copies agree, and repair what does not
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -159,6 +163,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
         Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
+        Command::Repair(command) => repair::run(&admin()?, command, output).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,
     }

@@ -37,6 +37,11 @@ fn what_the_documentation_types_is_understood() {
         "quorate locate bucket a/b",
         "quorate bucket create b --level quorum --owner QK1",
         "quorate bucket info b",
+        "quorate repair start --wait",
+        "quorate repair start --partition 7",
+        "quorate repair status -o json",
+        "quorate repair pause",
+        "quorate repair resume",
         "quorate key create app --access-key-id ID --secret-access-key S -o json",
         "quorate config check quorate.toml",
         "quorate bench mixed --endpoint http://a:9000 --endpoint http://b:9000 --bucket b \
@@ -102,6 +107,7 @@ fn status_shows_health_then_nodes_then_the_next_step() {
         layout_version: 1,
         partitions: 256,
         default_level: Level::Quorum,
+        redundancy: None,
         answered_by: NodeId::from_bytes([7; 16]),
         nodes: vec![
             node("n1", Liveness::Up, ByteCount::gib(100)),

@@ -162,6 +162,13 @@ impl Config {
         if !enough {
             faults.add("limits.request_deadline", "must be 1s at least");
         }
+        if self.repair.interval < Duration::from_secs(1) {
+            faults.add("repair.interval", "must be 1s at least");
+        }
+        if self.repair.purge_lag < limits.request_deadline.saturating_mul(2) {
+            let reason = "must be twice limits.request_deadline at least";
+            faults.add("repair.purge_lag", reason);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub store: Store,
     /// What is kept for owners that are away.
     pub hints: Hints,
+    /// How copies are compared.
+    pub repair: Repair,
     /// Bounds on what clients may ask at once.
     pub limits: Limits,
     /// What is logged.
@@ -201,6 +203,24 @@ pub struct Hints {
 impl Default for Hints {
     fn default() -> Self {
         Self { bytes_max: ByteCount::gib(1), age_max: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// How copies are compared: `[repair]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Repair {
+    /// How often each partition's copies are proven to agree.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+    /// How old a tombstone must be before it is purged.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub purge_lag: Duration,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(600), purge_lag: Duration::from_secs(3600) }
     }
 }
 
