@@ -10,6 +10,7 @@ pub mod types;
 
 pub mod causality;
 pub mod env;
+pub mod merkle;
 pub mod ring;
 
 pub mod http;

@@ -11,7 +11,7 @@ use quorate::env::Tasks;
 use quorate::membership::Identity;
 use quorate::net::{LinkFacts, Transport};
 use quorate::node::{Foundation, Node, NodeSettings, Seams, StartError};
-use quorate::replication::Patience;
+use quorate::replication::{HintLimits, Patience};
 use quorate::ring::PartitionCount;
 use quorate::store::{Disk, Family};
 use quorate::types::{ByteCount, DiskId, NodeId, Zone};
@@ -204,6 +204,7 @@ impl Cluster {
             limits: self.options.limits,
             patience: self.options.patience,
             segment_size: self.options.segment_size,
+            hints: HintLimits::default(),
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use quorate::store::{
     Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, StoreError, Visit,
+    decode_sum, encode_sum,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -193,6 +194,11 @@ fn apply(rows: &mut Rows, operation: &Operation) -> (Family, Bytes, Option<Bytes
         }
         Operation::Delete { family, key } => {
             (*family, key.clone(), rows.remove(&(*family, key.clone())))
+        }
+        Operation::Add { family, key, amount } => {
+            let before = rows.get(&(*family, key.clone())).map_or(0, |sum| decode_sum(sum));
+            let sum = encode_sum(before.wrapping_add(*amount)).to_vec().into();
+            (*family, key.clone(), rows.insert((*family, key.clone()), sum))
         }
     }
 }

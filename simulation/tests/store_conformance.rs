@@ -34,7 +34,12 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn family() -> impl Strategy<Value = Family> {
-    prop_oneof![Just(Family::Objects), Just(Family::Inline), Just(Family::Credentials)]
+    prop_oneof![
+        Just(Family::Objects),
+        Just(Family::Inline),
+        Just(Family::Credentials),
+        Just(Family::Leaves)
+    ]
 }
 
 fn range() -> impl Strategy<Value = KeyRange> {
@@ -64,6 +69,10 @@ fn batch(changes: &[Change]) -> Batch {
     let mut batch = Batch::new();
     for (family, key, value) in changes {
         match value {
+            Some(value) if *family == Family::Leaves => {
+                let amount = value.iter().fold(1, |amount, byte| amount << 8 | u128::from(*byte));
+                batch.add(*family, key.clone(), amount << 64);
+            }
             Some(value) => batch.put(*family, key.clone(), value.clone()),
             None => batch.delete(*family, key.clone()),
         }

@@ -66,7 +66,7 @@ impl Catalog {
             epoch: 1,
             n: COPIES,
             index_shards: INDEX_SHARDS,
-            level: request.level.unwrap_or(Level::Quorum),
+            level: request.level.unwrap_or(Level::Strict),
             state: BucketState::Active,
         };
         match known {

@@ -88,6 +88,18 @@ pub enum CatalogError {
         /// Which extent, and what its owners said.
         reason: String,
     },
+    /// The request cannot be served as it is: nothing was done.
+    #[error("{reason}")]
+    Refused {
+        /// What stands in the way.
+        reason: String,
+    },
+    /// The request took so long that its bytes may have been collected: nothing was done.
+    #[error("the request took too long: {reason}")]
+    TooSlow {
+        /// How long it may take.
+        reason: String,
+    },
     /// A defect of ours or a damaged record.
     #[error("internal error: {reason}")]
     Internal {
@@ -125,6 +137,12 @@ impl From<ReplicationError> for CatalogError {
             }
             ReplicationError::StaleBucket => Self::BucketChanging,
             ReplicationError::Full(reason) => Self::Full { reason },
+            ReplicationError::Busy(reason) => Self::SlowDown { reason },
+            ReplicationError::ClockSkew(_) => {
+                Self::Unavailable { outcome: Outcome::None, reason: error.to_string() }
+            }
+            ReplicationError::Rejected(reason) => Self::Refused { reason },
+            ReplicationError::TooLate(reason) => Self::TooSlow { reason },
             // A local failure after a write was queued does not tell whether it will be found.
             ReplicationError::Store(_) => {
                 Self::Unavailable { outcome: Outcome::Unknown, reason: error.to_string() }

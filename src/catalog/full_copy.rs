@@ -14,12 +14,13 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::causality::HybridTime;
 use crate::codec::{decode_message, encode_format, encode_message};
 use crate::env::deadline_in;
 use crate::membership::Liveness;
 use crate::net::Message;
-use crate::replication::{Coordinator, Outcome, Record, ReplicationError, RowKey, TableId};
+use crate::replication::{
+    Coordinator, Outcome, Purpose, Record, ReplicationError, RowKey, RowWrite, TableId,
+};
 use crate::ring::Partition;
 use crate::types::NodeId;
 
@@ -27,6 +28,8 @@ use super::error::CatalogError;
 use super::remote::{CATALOG_SERVICE, CatalogReply, CatalogRequest};
 use super::service::Catalog;
 
+/// Copies that a row of these tables says it has; nothing counts them.
+const ALL_MEMBERS: u8 = 0;
 /// How often a node compares its full copies with a peer's.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(2);
 /// Bytes of rows in one message: well below what a message may hold.
@@ -58,6 +61,15 @@ impl TableRows {
 
 pub(super) fn row(table: TableId, sort: &str) -> RowKey {
     RowKey { table, routing: Bytes::new(), sort: Bytes::copy_from_slice(sort.as_bytes()) }
+}
+
+/// These tables have no bytes beside their rows.
+static NO_BYTES: Bytes = Bytes::new();
+
+/// A record of a full-copy table on its way into a replica.
+fn full_copy_write<'a>(row: &'a RowKey, record: &'a Bytes) -> RowWrite<'a> {
+    let (partition, n, purpose) = (Partition(0), ALL_MEMBERS, Purpose::Repair);
+    RowWrite { row, partition, n, purpose, record, inline: &NO_BYTES }
 }
 
 /// Whoever makes changes of full-copy tables.
@@ -114,13 +126,14 @@ pub(super) async fn write_everywhere<R: Record>(
     let (show, minted) = oneshot::channel();
     let show = move |record| drop(show.send(record));
     let replica = coordinator.replica();
-    let floor = HybridTime::default();
-    replica.mint((&row, Partition(0)), &record, &Bytes::new(), floor, show).await?;
+    replica.mint(full_copy_write(&row, &record), None, show).await?;
     let minted = minted.await.map_err(|_| CatalogError::Internal {
         reason: "a change was stored without being minted".into(),
     })?;
     let calls = others.iter().map(|&node| {
-        coordinator.replicate(node, &row, minted.clone()).map(move |result| (node, result))
+        coordinator
+            .replicate(node, &row, ALL_MEMBERS, minted.clone())
+            .map(move |result| (node, result))
     });
     let failed: Vec<String> = join_all(calls)
         .await
@@ -228,7 +241,8 @@ async fn exchange(
 async fn merge_rows(coordinator: &Coordinator, peer: NodeId, table: TableId, rows: TableRows) {
     for (sort, record) in rows.rows {
         let row = RowKey { table, routing: Bytes::new(), sort };
-        let written = coordinator.replica().write(&row, Partition(0), &record, &Bytes::new()).await;
+        let write = full_copy_write(&row, &record);
+        let written = coordinator.replica().write(write).await;
         if let Err(error) = written {
             // One row that cannot be merged must not keep the others out.
             tracing::warn!(%peer, ?table, %error, "a row of a peer's full copy was not merged");

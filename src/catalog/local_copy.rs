@@ -9,7 +9,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::codec::decode_format;
-use crate::replication::{Admission, Record, Replica, ReplicationError, TableId, Watcher};
+use crate::replication::{
+    Guard, Incoming, Purpose, Record, Replica, ReplicationError, TableId, Verdict, Watcher,
+};
 use crate::types::BucketId;
 
 use super::keys::bucket_of;
@@ -64,7 +66,6 @@ impl LocalCopy {
             let records = replica.all_rows(table)?;
             self.take_all(table, records.iter().map(|(_, record)| record));
         }
-        replica.set_admission(Arc::clone(self) as Arc<dyn Admission>);
         Ok(())
     }
 
@@ -89,7 +90,7 @@ impl LocalCopy {
             TableId::Credentials => decode_format::<CredentialRow>(record).map(|row| {
                 self.take_credential(tables, row);
             }),
-            TableId::Objects | TableId::Uploads => Ok(()),
+            TableId::Objects | TableId::Uploads | TableId::Kv | TableId::Extents => Ok(()),
         };
         if let Err(error) = taken {
             tracing::error!(%error, ?table, "a record of the full copy is ignored");
@@ -193,14 +194,21 @@ fn take_bucket(tables: &mut Tables, row: BucketRow) {
     tables.buckets.insert(name, KnownBucket { row, record });
 }
 
-impl Admission for LocalCopy {
-    fn admits(&self, table: TableId, routing: &[u8]) -> bool {
-        if table.is_full_copy() {
-            return true;
+impl Guard for LocalCopy {
+    /// A bucket that is being deleted takes nothing new in; one that is gone takes nothing at all.
+    fn judge(&self, incoming: &Incoming<'_>) -> Result<Verdict, ReplicationError> {
+        if !matches!(incoming.row.table, TableId::Objects | TableId::Uploads | TableId::Kv) {
+            return Ok(Verdict::Take);
         }
         let tables = self.tables.load();
-        bucket_of(routing)
-            .and_then(|bucket| tables.states.get(&bucket).copied())
-            .is_some_and(|state| state == BucketState::Active)
+        let state =
+            bucket_of(&incoming.row.routing).and_then(|bucket| tables.states.get(&bucket).copied());
+        match (state, incoming.purpose) {
+            (Some(BucketState::Active), _) => Ok(Verdict::Take),
+            // What was written before is brought to all owners, also where the bucket is not
+            // known yet.
+            (Some(BucketState::Deleting) | None, Purpose::Repair) => Ok(Verdict::Take),
+            _ => Err(ReplicationError::StaleBucket),
+        }
     }
 }

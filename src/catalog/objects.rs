@@ -3,9 +3,10 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::blob::{BlobWriter, ExtentRef};
+use crate::causality::HybridTime;
 use crate::codec::{Crc32c, decode_format, decode_message, encode_format, encode_message};
 use crate::env::UnixMillis;
-use crate::replication::{Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
+use crate::replication::{NewWrite, Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::{BodySource, VerifiedBody};
@@ -49,6 +50,8 @@ impl Catalog {
         body: &mut dyn BodySource,
     ) -> Result<PutReceipt, CatalogError> {
         let row = object_row(bucket, &key);
+        // Before the first byte is stored: owners refuse heads of bytes that may be collected.
+        let begun = self.coordinator.site().now();
         let stored = self.store_body(bucket, &row.routing, body).await?;
         let live = LiveObject {
             size: stored.size,
@@ -59,7 +62,7 @@ impl Catalog {
             body: stored.place,
             upload: None,
         };
-        self.commit_object(bucket, &key, Some(live), stored.inline).await
+        self.commit_object(bucket, &key, Some(live), (stored.inline, begun)).await
     }
 
     /// Writes a head, or a tombstone.
@@ -68,7 +71,7 @@ impl Catalog {
         bucket: &BucketRecord,
         key: &Key,
         object: Option<LiveObject>,
-        inline: Bytes,
+        (inline, begun): (Bytes, HybridTime),
     ) -> Result<PutReceipt, CatalogError> {
         let row = object_row(bucket, key);
         let record = ObjectRow {
@@ -79,10 +82,9 @@ impl Catalog {
         };
         let record = encode_format(&record)
             .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let receipt = self
-            .coordinator
-            .write(&row, record.into(), inline, usize::from(bucket.n), bucket.level)
-            .await?;
+        let (n, level) = (usize::from(bucket.n), bucket.level);
+        let write = NewWrite { record: record.into(), inline, n, level, begun };
+        let receipt = self.coordinator.write(&row, write).await?;
         let minted = decode_row(&receipt.record)?;
         let head = minted.head(key).unwrap_or_else(|| ObjectHead {
             key: key.clone(),
@@ -258,10 +260,11 @@ impl Catalog {
         object: NewObject,
     ) -> Result<PutReceipt, CatalogError> {
         let row = object_row(bucket, key);
+        let begun = self.coordinator.site().now();
         let (record, receipt) = self.read_row(bucket, &row, Want::RecordAndBytes).await?;
         let live = record.and_then(|record| record.object).ok_or(CatalogError::NoSuchKey)?;
         let live = LiveObject { headers: object.headers, ..live };
-        self.commit_object(bucket, key, Some(live), receipt.inline).await
+        self.commit_object(bucket, key, Some(live), (receipt.inline, begun)).await
     }
 
     /// Deletes an object; deleting what is not there succeeds.
@@ -273,7 +276,10 @@ impl Catalog {
         bucket: &BucketRecord,
         key: &Key,
     ) -> Result<Served, CatalogError> {
-        self.commit_object(bucket, key, None, Bytes::new()).await.map(|receipt| receipt.served)
+        let begun = self.coordinator.site().now();
+        self.commit_object(bucket, key, None, (Bytes::new(), begun))
+            .await
+            .map(|receipt| receipt.served)
     }
 
     /// What stands under a key, tombstones included.

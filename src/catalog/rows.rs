@@ -105,6 +105,14 @@ impl Record for ObjectRow {
     fn is_tombstone(&self) -> bool {
         self.object.is_none()
     }
+
+    fn names_extents(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| !matches!(object.body, BodyPlace::Inline { .. }))
+    }
+
+    fn bucket_epoch(&self) -> Option<u64> {
+        Some(self.bucket_epoch)
+    }
 }
 
 impl ObjectRow {
@@ -248,6 +256,17 @@ impl Record for UploadRow {
 
     fn is_tombstone(&self) -> bool {
         false
+    }
+
+    fn names_extents(&self) -> bool {
+        match &self.kind {
+            UploadKind::Upload { state, .. } => matches!(state, UploadState::Completing { .. }),
+            UploadKind::Part { body, .. } => !matches!(body, BodyPlace::Inline { .. }),
+        }
+    }
+
+    fn bucket_epoch(&self) -> Option<u64> {
+        Some(self.bucket_epoch)
     }
 }
 

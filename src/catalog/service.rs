@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::blob::Blobs;
-use crate::replication::{Coordinator, Level, ReplicationError, Served, Tables};
+use crate::replication::{Coordinator, Guard, Level, ReplicationError, Served, Tables};
 use crate::types::{ByteCount, UploadId};
 
 use super::full_copy::{Changes, start_exchange};
@@ -176,6 +176,12 @@ impl Catalog {
         };
         start_exchange(&catalog);
         Ok(catalog)
+    }
+
+    /// Refuses rows of buckets that are deleted or being deleted.
+    #[must_use]
+    pub fn guard(&self) -> Arc<dyn Guard> {
+        Arc::clone(&self.local) as Arc<dyn Guard>
     }
 
     /// Why this node knows nothing of buckets and credentials yet; `None` if it does.

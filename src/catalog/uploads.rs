@@ -6,10 +6,11 @@
 
 use bytes::Bytes;
 
+use crate::causality::HybridTime;
 use crate::codec::{decode_format, encode_format};
 use crate::env::UnixMillis;
 use crate::replication::{
-    Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
+    NewWrite, Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
 };
 use crate::types::{Key, UploadId};
 
@@ -66,6 +67,17 @@ impl Catalog {
         row: &RowKey,
         kind: UploadKind,
     ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
+        let begun = self.coordinator.site().now();
+        self.write_upload_begun(bucket, row, kind, begun).await
+    }
+
+    async fn write_upload_begun(
+        &self,
+        bucket: &BucketRecord,
+        row: &RowKey,
+        kind: UploadKind,
+        begun: HybridTime,
+    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
         let record = UploadRow {
             version: Version::unminted(),
             bucket: bucket.id,
@@ -74,10 +86,9 @@ impl Catalog {
         };
         let record = encode_format(&record)
             .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let receipt = self
-            .coordinator
-            .write(row, record.into(), Bytes::new(), usize::from(bucket.n), bucket.level)
-            .await?;
+        let (n, level) = (usize::from(bucket.n), bucket.level);
+        let write = NewWrite { record: record.into(), inline: Bytes::new(), n, level, begun };
+        let receipt = self.coordinator.write(row, write).await?;
         Ok((decode_upload(&receipt.record)?, receipt.served))
     }
 
@@ -125,6 +136,7 @@ impl Catalog {
         let _one_of_many = self.bodies.try_acquire().map_err(|_| CatalogError::SlowDown {
             reason: format!("{} bodies are on their way in", self.limits.bodies_max),
         })?;
+        let begun = self.coordinator.site().now();
         // Parts are extents of their own whatever their size: completion only names them.
         let stored = self.stream_body(bucket, Vec::new(), body).await?;
         let kind = UploadKind::Part {
@@ -134,7 +146,7 @@ impl Catalog {
             body: stored.place,
         };
         let row = part_row(bucket, key, upload, part);
-        let (record, served) = self.write_upload(bucket, &row, kind).await?;
+        let (record, served) = self.write_upload_begun(bucket, &row, kind, begun).await?;
         // A part that came after the upload was closed belongs to nothing.
         self.upload(bucket, key, upload).await.map_err(CatalogError::after_a_durable_step)?;
         let summary = record.part(part).ok_or(CatalogError::NoSuchUpload)?;
@@ -270,7 +282,11 @@ impl Catalog {
                 };
                 PutReceipt { head: head_of(key, live.clone(), modified), served }
             }
-            _ => self.commit_object(bucket, key, Some(live.clone()), Bytes::new()).await?,
+            _ => {
+                let begun = self.coordinator.site().now();
+                let bytes = (Bytes::new(), begun);
+                self.commit_object(bucket, key, Some(live.clone()), bytes).await?
+            }
         };
         let state =
             UploadState::Completed { head: Box::new(live), modified: receipt.head.modified };

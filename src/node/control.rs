@@ -65,7 +65,7 @@ impl Control {
             created_unix_ms: bucket.created.0,
             level: bucket.level,
             n: bucket.n,
-            write_acks: u8::try_from(bucket.level.needed(owners)).unwrap_or(u8::MAX),
+            write_acks: u8::try_from(bucket.level.writes(owners)).unwrap_or(u8::MAX),
             index_shards: bucket.index_shards,
         }
     }

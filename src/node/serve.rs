@@ -13,7 +13,7 @@ use crate::env::{Clock, OsClock, OsEntropy, Tasks, TokioTasks, blocking};
 use crate::http::{Environment, Limits, Listener, Server, Tls, router};
 use crate::membership::{ChitchatGossip, Gossip, GossipConfig};
 use crate::net::{ClusterSecret, PeerIdentity, QuicConfig, QuicLimits, QuicTransport, Transport};
-use crate::replication::Patience;
+use crate::replication::{HintLimits, Patience};
 use crate::ring::PartitionCount;
 use crate::s3::{S3Config, S3Front};
 use crate::store::{Disk, FolderDisk, MetaOptions, MetaStore, RocksMeta};
@@ -158,6 +158,7 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
         },
         patience: Patience { answer: config.limits.request_deadline / 3, ..Patience::default() },
         segment_size: config.store.segment_size,
+        hints: HintLimits { bytes_max: config.hints.bytes_max, age_max: config.hints.age_max },
     }
 }
 

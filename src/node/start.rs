@@ -12,7 +12,8 @@ use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
 use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, HYBRID_TIME_KEY, Patience, PeerView, Replica, ReplicationError, Site,
+    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
+    Replica, ReplicationError, Site,
 };
 use crate::ring::Capacity;
 use crate::store::{
@@ -46,6 +47,8 @@ pub struct NodeSettings {
     pub patience: Patience,
     /// The size of a segment file.
     pub segment_size: ByteCount,
+    /// How much it keeps for owners that are away.
+    pub hints: HintLimits,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -128,6 +131,8 @@ pub struct Node {
     pub blobs: Blobs,
     /// Quorum requests.
     pub coordinator: Coordinator,
+    /// What it keeps for owners that are away.
+    pub hints: Arc<Hints>,
     /// Its seams.
     pub seams: Seams,
     /// What it was told.
@@ -171,6 +176,12 @@ impl Node {
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
+        let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
+        coordinator
+            .replica()
+            .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
+        let hints = Hints::new(coordinator.clone(), ledger);
+        hints.start();
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -190,8 +201,16 @@ impl Node {
             catalog: catalog.clone(),
         }));
         let started = seams.clock.monotonic();
-        let node =
-            Arc::new(Self { membership, catalog, blobs, coordinator, seams, settings, started });
+        let node = Arc::new(Self {
+            membership,
+            catalog,
+            blobs,
+            coordinator,
+            hints,
+            seams,
+            settings,
+            started,
+        });
         node.begin_to_speak();
         Ok(node)
     }

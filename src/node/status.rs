@@ -72,7 +72,7 @@ fn reach(layout: &Layout, up: &dyn Fn(NodeId) -> bool) -> Reach {
         let list = layout.preference_list(partition);
         let owners = list.owners(COPIES);
         let alive = owners.iter().filter(|&&owner| up(owner)).count();
-        reach.unreadable += usize::from(alive < Level::Quorum.needed(owners.len()));
+        reach.unreadable += usize::from(alive < Level::Strict.writes(owners.len()));
         reach.short += usize::from(alive < owners.len());
     }
     reach

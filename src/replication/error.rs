@@ -29,6 +29,18 @@ pub enum ReplicationError {
     /// An owner's disk is full; nothing was done.
     #[error("no room: {0}")]
     Full(String),
+    /// Too much is under way; nothing was done.
+    #[error("too much is under way: {0}")]
+    Busy(String),
+    /// A clock is wrong by more than is allowed; nothing was done.
+    #[error("CLOCK_SKEW: {0}")]
+    ClockSkew(String),
+    /// The record cannot be taken as it is; nothing was done.
+    #[error("{0}")]
+    Rejected(String),
+    /// The request began too long ago to be taken; nothing was done.
+    #[error("the request took too long: {0}")]
+    TooLate(String),
     /// This node's storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::causality::{HybridTime, Stamp};
+use crate::causality::HybridTime;
 use crate::net::ServiceId;
 
+use super::companion::Purpose;
 use super::level::{Level, Outcome, Served};
-use super::table::TableId;
+use super::table::{RowKey, TableId};
+use super::version::Version;
 
 /// Requests to a replica.
 pub const REPLICA_SERVICE: ServiceId = ServiceId(2);
@@ -25,6 +27,31 @@ pub(crate) struct RowName {
     pub(crate) sort: Bytes,
 }
 
+impl RowName {
+    /// The name of `row`.
+    pub(crate) fn of(row: &RowKey) -> Self {
+        Self { table: row.table, routing: row.routing.clone(), sort: row.sort.clone() }
+    }
+
+    /// The row that it names.
+    pub(crate) fn key(self) -> RowKey {
+        RowKey { table: self.table, routing: self.routing, sort: self.sort }
+    }
+}
+
+/// A row that is handed over whole; its inline bytes lie in the attachment, one after the other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HandedRow {
+    #[serde(rename = "k")]
+    pub(crate) row: RowName,
+    #[serde(rename = "n")]
+    pub(crate) n: u8,
+    #[serde(rename = "v")]
+    pub(crate) record: Bytes,
+    #[serde(rename = "i")]
+    pub(crate) inline_length: u32,
+}
+
 /// How much of a record a read asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Want {
@@ -40,7 +67,9 @@ pub enum Want {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ReplicaRequest {
     /// Merge this record; inline bytes ride as the attachment.
-    Write { layout: u64, row: RowName, record: Bytes },
+    Write { layout: u64, row: RowName, n: u8, purpose: Purpose, record: Bytes },
+    /// Merge these records, which were written before.
+    Take { layout: u64, rows: Vec<HandedRow> },
     /// Tell what is held.
     Read { layout: u64, row: RowName, want: Want },
     /// Tell what is held of several ranges.
@@ -50,14 +79,24 @@ pub(crate) enum ReplicaRequest {
 /// A replica's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ReplicaReply {
-    /// The record is durable, merged with what was there; if what was there is newer, its order.
-    Written { newer: Option<Stamp> },
+    /// The record is durable, merged with what was there; if what was there is newer, its
+    /// version.
+    Written { newer: Option<Version>, standing: ReplicaStanding },
+    /// For each of the rows, whether it is durable here; and how long the sender should pause
+    /// before it hands over more.
+    Taken { durable: Vec<bool>, pause_millis: u32 },
     /// The record, if there is one; inline bytes ride as the attachment.
     Row { record: Option<Bytes> },
     /// The record's digest, if there is a record.
     Digest { digest: Option<serde_bytes::ByteArray<16>> },
     /// Rows; their encoded form rides as the attachment.
     Rows,
+    /// This replica is being rebuilt: what it holds says nothing yet.
+    Rebuilding,
+    /// Too much is under way here; nothing was done.
+    Busy { reason: String },
+    /// This node's clock, or the sender's, is wrong; nothing was done.
+    ClockSkew { reason: String },
     /// Another layout is in force here.
     StaleLayout { version: u64 },
     /// The bucket is being deleted or was changed.
@@ -68,6 +107,15 @@ pub(crate) enum ReplicaReply {
     Damaged { reason: String },
     /// Refused before anything was done.
     Refused { reason: String },
+}
+
+/// Whether a replica counts for quorums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplicaStanding {
+    /// It does.
+    Counted,
+    /// It is being rebuilt: it takes writes and counts for none.
+    Rebuilding,
 }
 
 /// Ranges of one table to be scanned on one replica.
@@ -102,8 +150,10 @@ pub(crate) struct CoordinateRequest {
     pub(crate) record: Bytes,
     pub(crate) n: u8,
     pub(crate) level: Level,
-    /// When the sender began, by its hybrid clock.
+    /// When the client's request began, by its gateway's hybrid clock.
     pub(crate) begun: HybridTime,
+    /// When this was sent, by the same clock.
+    pub(crate) sent: HybridTime,
     /// How long after that it waits for an answer: what arrives later is not minted, because the
     /// client may have been answered, and have written again, meanwhile.
     pub(crate) patience_millis: u64,
@@ -120,6 +170,14 @@ pub(crate) enum CoordinateReply {
     StaleBucket,
     /// No room; nothing was done.
     Full { reason: String },
+    /// Too much is under way; nothing was done.
+    Busy { reason: String },
+    /// A clock is wrong; nothing was done.
+    ClockSkew { reason: String },
+    /// The record cannot be taken as it is, for this reason; nothing was done.
+    Rejected { reason: String },
+    /// The request began too long ago; nothing was done.
+    TooLate { reason: String },
     /// Refused before anything was done: ask another owner.
     Refused { reason: String },
 }

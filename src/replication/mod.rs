@@ -19,27 +19,35 @@
 //! Hinted handoff, Merkle exchange and per-key ballots are not built yet: an owner that missed a
 //! write is brought up by reads of that key only.
 
+mod companion;
 mod coordinator;
 mod error;
+mod hints;
 mod level;
 mod message;
 mod plan;
 mod replica;
 mod scan;
 mod site;
+mod slice_walk;
+mod stored;
 mod table;
 mod tally;
 mod version;
 
+pub use companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 pub use coordinator::{
-    Coordinator, Patience, ReadReceipt, ScanEntry, ScanPage, ScanQuery, Standing, WriteReceipt,
+    Coordinator, NewWrite, OwnStanding, Patience, ReadReceipt, ScanEntry, ScanPage, ScanQuery,
+    Standing, WriteReceipt,
 };
 pub use error::ReplicationError;
+pub use hints::{BytesPusher, HintFigures, HintLedger, HintLimits, Hints};
 pub use level::{Level, Outcome, ParseLevelError, Served};
-pub use message::{COORDINATE_SERVICE, REPLICA_SERVICE, Want};
+pub use message::{COORDINATE_SERVICE, REPLICA_SERVICE, ReplicaStanding, Want};
 pub use plan::{PeerView, ReplicaPlan};
-pub use replica::{Admission, HYBRID_TIME_KEY, HeldRow, Replica, Watcher};
+pub use replica::{HYBRID_TIME_KEY, HeldRow, Replica, Watcher};
 pub use site::{CLOCK_DRIFT_MAX, Site};
+pub use stored::leaf_key;
 pub use table::{InlineFacts, Record, RowKey, TableId, Tables};
 pub use tally::{Decision, Digest, ReadDecision, ReadTally, WriteAnswer, WriteTally};
 pub use version::{Order, Version};

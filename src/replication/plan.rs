@@ -1,4 +1,4 @@
-//! Who takes part in one request: fixed at its start, never recomputed (Dynamo §4.3).
+//! Who takes part in one request: fixed at its start, never recomputed (Dynamo §4.3, §4.6).
 
 use std::sync::Arc;
 
@@ -17,10 +17,14 @@ pub struct ReplicaPlan {
     pub layout: Arc<Layout>,
     /// The partition concerned.
     pub partition: Partition,
+    /// Copies that there should be.
+    pub n: u8,
+    /// How much agreement is asked for.
+    pub level: Level,
     /// The partition's owners for the bucket's n, in preference order.
     pub owners: Vec<NodeId>,
-    /// How many of them must answer.
-    pub needed: usize,
+    /// Who may stand in for owners that are away, best first; nobody at strict levels.
+    pub fallbacks: Vec<NodeId>,
 }
 
 impl ReplicaPlan {
@@ -49,12 +53,32 @@ impl ReplicaPlan {
         n: usize,
         level: Level,
     ) -> Result<Self, ReplicationError> {
-        let owners = layout.preference_list(partition).owners(n).to_vec();
+        let list = layout.preference_list(partition);
+        let owners = list.owners(n).to_vec();
         if owners.is_empty() {
             return Err(ReplicationError::NoLayout);
         }
-        let needed = level.needed(owners.len());
-        Ok(Self { layout, partition, owners, needed })
+        let fallbacks = if level.is_sloppy() { list.fallbacks(n).to_vec() } else { Vec::new() };
+        let n = u8::try_from(n).unwrap_or(u8::MAX);
+        Ok(Self { layout, partition, n, level, owners, fallbacks })
+    }
+
+    /// How many replicas must answer a read.
+    #[must_use]
+    pub fn reads(&self) -> usize {
+        self.level.reads(self.owners.len())
+    }
+
+    /// How many replicas must have a write on stable storage.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        self.level.writes(self.owners.len())
+    }
+
+    /// Whether `node` is an owner.
+    #[must_use]
+    pub fn is_owner(&self, node: NodeId) -> bool {
+        self.owners.contains(&node)
     }
 
     /// The owners in the order in which a read asks them: this node, then those that seem
@@ -67,6 +91,19 @@ impl ReplicaPlan {
             (down, owner != me, peers.round_trip_micros(owner))
         });
         owners
+    }
+
+    /// Everybody who may serve the request, in the order in which they are asked: owners that
+    /// seem alive, nearest first; stand-ins that seem alive, in preference order, so that those
+    /// who wrote and those who read choose the same; then the rest.
+    #[must_use]
+    pub fn candidates(&self, me: NodeId, peers: &dyn PeerView) -> Vec<NodeId> {
+        let up = |node: &NodeId| *node == me || peers.liveness(*node) == Liveness::Up;
+        let owners = self.nearest_first(me, peers);
+        let (living, away): (Vec<NodeId>, Vec<NodeId>) = owners.into_iter().partition(up);
+        let (standing_in, far): (Vec<NodeId>, Vec<NodeId>) =
+            self.fallbacks.iter().copied().partition(up);
+        [living, standing_in, away, far].concat()
     }
 }
 

@@ -4,36 +4,40 @@
 //! 1. An answer shows durable state only (I9): a merge is answered after its batch was synced.
 //! 2. Inline bytes are checked against their checksum when they come in and when they leave the
 //!    disk; damage is an error, never absence (I5).
+//! 3. Every change of a row carries, in its own batch, what it changes in the row's tree and what
+//!    the row's companion adds: all of it becomes durable, or nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::causality::{HybridTime, Stamp};
 use crate::env::blocking;
 use crate::ring::Partition;
-use crate::store::{Batch, Decided, Family, KeyRange, MetaStore, Rows, StoreError, Visit};
+use crate::store::{Batch, Decided, Family, KeyRange, Rows, StoreError, Visit};
+use crate::types::NodeId;
 
+use super::companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 use super::error::ReplicationError;
-use super::message::{ScanRequest, SliceRequest, Want};
-use super::scan::{ROWS_PASSED_MAX, ScanItem, SliceRows, Tombstone};
+use super::hints::{HintName, HintRow};
+use super::message::{ScanRequest, Want};
+use super::scan::SliceRows;
 use super::site::Site;
+use super::slice_walk::scan_slice;
+use super::stored::{RowFlags, change_leaf, record_in, record_of, stored_value};
 use super::table::{
-    BytesBeside, InlineFacts, Merged, Minted, RowKey, Schema, TableId, Tables, stored_key,
+    BytesBeside, InlineFacts, Merged, Minted, RecordFacts, RowKey, Schema, TableId, Tables,
 };
 use super::tally::Digest;
+use super::version::Version;
 
 /// The row of this node's own facts that keeps the highest hybrid time minted here.
 pub const HYBRID_TIME_KEY: &[u8] = b"hybrid_time";
 
-/// Whether a bucket still takes writes: asked of the node's own copy of the buckets before a row
-/// of theirs is merged, so that a bucket that is being deleted takes nothing more in.
-pub trait Admission: Send + Sync {
-    /// Whether rows of `table` that are routed so may be written.
-    fn admits(&self, table: TableId, routing: &[u8]) -> bool;
-}
+/// The longest that somebody who brings rows in the background is asked to wait.
+const PAUSE_MILLIS_MAX: u32 = 1_000;
 
 /// Called with the row key's sort part and the merged record after it became durable.
 pub type Watcher = Box<dyn Fn(&[u8], &Bytes) + Send + Sync>;
@@ -43,7 +47,8 @@ pub struct Replica {
     rows: Rows,
     tables: Tables,
     site: Arc<Site>,
-    admission: OnceLock<Arc<dyn Admission>>,
+    guards: OnceLock<Vec<Arc<dyn Guard>>>,
+    companions: OnceLock<BTreeMap<TableId, Arc<dyn Companion>>>,
     watchers: OnceLock<BTreeMap<TableId, Watcher>>,
 }
 
@@ -54,31 +59,6 @@ pub struct HeldRow {
     pub record: Option<Bytes>,
     /// The bytes beside it, if they were asked for and it has any.
     pub inline: Bytes,
-}
-
-const GONE_FLAG: u8 = 1;
-
-/// What one answer to a scan may hold, all slices together: well below what a message may.
-const SCAN_BYTES_MAX: usize = 2 << 20;
-
-/// What an item takes besides its keys and record.
-const ITEM_BYTES: usize = 32;
-
-/// The stored form of a record: one byte of flags that scans read without decoding it.
-fn stored_value(schema: &dyn Schema, record: &[u8]) -> Result<Bytes, ReplicationError> {
-    let flags = if schema.facts(record)?.tombstone { GONE_FLAG } else { 0 };
-    let mut value = BytesMut::with_capacity(record.len() + 1);
-    value.extend_from_slice(&[flags]);
-    value.extend_from_slice(record);
-    Ok(value.freeze())
-}
-
-fn record_of(value: Bytes) -> Bytes {
-    if value.is_empty() { value } else { value.slice(1..) }
-}
-
-fn record_in(value: &[u8]) -> &[u8] {
-    value.get(1..).unwrap_or_default()
 }
 
 /// The short name of a record's contents.
@@ -94,16 +74,35 @@ pub(crate) fn digest_of_held(record: Option<&Bytes>) -> Digest {
     record.map(|record| digest_of(record))
 }
 
+/// What a decision under a row's lock comes to.
+struct Settled {
+    batch: Batch,
+    /// The record, if it changed.
+    changed: Option<Bytes>,
+}
+
 impl Replica {
     /// A replica over `rows` that knows `tables`.
     #[must_use]
     pub fn new(rows: Rows, tables: Tables, site: Arc<Site>) -> Arc<Self> {
-        Arc::new(Self { rows, tables, site, admission: OnceLock::new(), watchers: OnceLock::new() })
+        Arc::new(Self {
+            rows,
+            tables,
+            site,
+            guards: OnceLock::new(),
+            companions: OnceLock::new(),
+            watchers: OnceLock::new(),
+        })
     }
 
-    /// Asks `admission` before every write from now on. The first call counts.
-    pub fn set_admission(&self, admission: Arc<dyn Admission>) {
-        drop(self.admission.set(admission));
+    /// Asks these before every write from now on. The first call counts.
+    pub fn set_guards(&self, guards: Vec<Arc<dyn Guard>>) {
+        drop(self.guards.set(guards));
+    }
+
+    /// Lets these add to every change of their tables. The first call counts.
+    pub fn set_companions(&self, companions: BTreeMap<TableId, Arc<dyn Companion>>) {
+        drop(self.companions.set(companions));
     }
 
     /// Calls these after every durable change of their tables. The first call counts.
@@ -123,87 +122,278 @@ impl Replica {
             .ok_or_else(|| ReplicationError::Damaged(format!("table {table:?} is not served here")))
     }
 
-    fn check_admission(&self, row: &RowKey) -> Result<(), ReplicationError> {
-        match self.admission.get() {
-            Some(admission) if !admission.admits(row.table, &row.routing) => {
-                Err(ReplicationError::StaleBucket)
+    fn judge(
+        &self,
+        write: &RowWrite<'_>,
+        facts: &RecordFacts,
+        stamp: Option<Stamp>,
+        value: Option<&[u8]>,
+    ) -> Result<Verdict, ReplicationError> {
+        let incoming = Incoming {
+            row: write.row,
+            partition: write.partition,
+            purpose: write.purpose,
+            stamp,
+            bucket_epoch: facts.bucket_epoch,
+            bytes: (write.record.len() + write.inline.len()) as u64,
+            held: value.is_some(),
+        };
+        for guard in self.guards.get().into_iter().flatten() {
+            if guard.judge(&incoming)? == Verdict::Outlived {
+                return Ok(Verdict::Outlived);
             }
-            _ => Ok(()),
         }
+        Ok(Verdict::Take)
     }
 
-    /// Merges `record` into this node's copy; durable when it returns. Tells the order of what
-    /// was held before if that is greater: the record then lost the merge here.
+    /// Merges a record into this node's copy; durable when it returns. Tells the write that was
+    /// held before if that is greater: the record then lost the merge here.
     ///
     /// # Errors
-    /// [`ReplicationError`] if the bytes beside it do not match, or storage fails.
-    pub async fn write(
-        &self,
-        row: &RowKey,
-        partition: Partition,
-        record: &Bytes,
-        inline: &Bytes,
-    ) -> Result<Option<Stamp>, ReplicationError> {
-        let schema = Arc::clone(self.schema(row.table)?);
-        check_inline(schema.facts(record)?.inline, inline)?;
-        let key = row.stored(partition);
-        let family = row.table.family();
-        let (merged, newer) = self
+    /// [`ReplicationError`] if a guard refuses it, the bytes beside it do not match, or storage
+    /// fails.
+    pub async fn write(&self, write: RowWrite<'_>) -> Result<Option<Version>, ReplicationError> {
+        let schema = Arc::clone(self.schema(write.row.table)?);
+        let facts = schema.facts(write.record)?;
+        check_inline(facts.inline, write.inline)?;
+        let key = write.row.stored(write.partition);
+        let (changed, newer) = self
             .rows
-            .update(family, key.clone(), |current| {
-                self.check_admission(row)?;
-                let current = current.map(record_in);
-                let merged = schema.merge(current, record)?;
-                // The sender must learn of a newer write: its own has lost here.
-                let newer = schema.newer(current, record)?;
-                let (batch, record) = batch_of(&*schema, family, &key, merged, inline)?;
-                Ok::<_, ReplicationError>(Decided { batch, outcome: (record, newer) })
+            .update(write.row.table.family(), key.clone(), |value| {
+                if self.judge(&write, &facts, Some(facts.stamp), value)? == Verdict::Outlived {
+                    return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
+                }
+                let merging = schema.merge(value.map(record_in), write.record)?;
+                let settled = self.decide(&write, &key, value, (write.record, merging.merged))?;
+                let outcome = (settled.changed, merging.newer);
+                Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await??;
-        self.notify(row, merged).await?;
+        self.notify(write.row, changed).await?;
         Ok(newer)
     }
 
-    /// Gives `record` a version that supersedes this node's copy and lies above `floor`, shows
-    /// the minted record to `minted` at once, and merges it; durable when it returns.
+    /// Gives a record a version that supersedes this node's copy and `above`, shows the minted
+    /// record to `minted` at once, and merges it; durable when it returns.
     ///
     /// # Errors
     /// As [`Replica::write`]; if `minted` was not called, nothing was done.
     pub async fn mint(
         &self,
-        (row, partition): (&RowKey, Partition),
-        record: &Bytes,
-        inline: &Bytes,
-        floor: HybridTime,
+        write: RowWrite<'_>,
+        above: Option<&Version>,
         minted: impl FnOnce(Bytes) + Send,
     ) -> Result<(), ReplicationError> {
-        let schema = Arc::clone(self.schema(row.table)?);
-        check_inline(schema.facts(record)?.inline, inline)?;
-        let key = row.stored(partition);
-        let family = row.table.family();
+        let schema = Arc::clone(self.schema(write.row.table)?);
+        let facts = schema.facts(write.record)?;
+        check_inline(facts.inline, write.inline)?;
+        let key = write.row.stored(write.partition);
         let site = Arc::clone(&self.site);
         let updated = self
             .rows
-            .update(family, key.clone(), |current| {
-                self.check_admission(row)?;
-                let mut time = HybridTime::default();
-                let made = schema.mint(current.map(record_in), record, &mut |current| {
-                    let (version, clock) = site.mint(current, floor);
-                    time = clock;
+            .update(write.row.table.family(), key.clone(), |value| {
+                self.judge(&write, &facts, None, value)?;
+                let mut clock = HybridTime::default();
+                let made = schema.mint(value.map(record_in), write.record, &mut |current| {
+                    let (version, time) = site.mint(current, above);
+                    clock = time;
                     version
                 })?;
                 let Minted { record, merged } = made;
-                let (mut batch, stored) = batch_of(&*schema, family, &key, merged, inline)?;
-                batch.put(Family::Local, HYBRID_TIME_KEY, time.0.to_le_bytes().to_vec());
+                let mut settled = self.decide(&write, &key, value, (&record, merged))?;
+                let time = clock.0.to_le_bytes().to_vec();
+                settled.batch.put(Family::Local, HYBRID_TIME_KEY, time);
                 minted(record);
-                Ok::<_, ReplicationError>(Decided { batch, outcome: stored })
+                let outcome = settled.changed;
+                Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await;
         if updated.is_err() {
             // Others may have the minted dot, and this node has forgotten it.
             self.site.forget_actors();
         }
-        self.notify(row, updated??).await
+        self.notify(write.row, updated??).await
+    }
+
+    /// What a merge leaves on this node: the row, the bytes beside it, its tree, its hint, and
+    /// what its companion adds.
+    fn decide(
+        &self,
+        write: &RowWrite<'_>,
+        key: &Bytes,
+        value: Option<&[u8]>,
+        (incoming, merged): (&Bytes, Merged),
+    ) -> Result<Settled, ReplicationError> {
+        let mut batch = Batch::new();
+        if let Purpose::Hinted { owner, begun } = write.purpose {
+            // Also if the record is here already: it may be here for another owner.
+            HintRow::of(write, begun).put(&mut batch, owner, write, &self.rows)?;
+        }
+        let Merged::Changed { record, bytes, gone } = merged else {
+            return Ok(Settled { batch, changed: None });
+        };
+        let change = Change {
+            row: write.row,
+            partition: write.partition,
+            n: write.n,
+            purpose: write.purpose,
+            before: value.map(record_in),
+            incoming,
+            after: &record,
+        };
+        let missing = self.accompany(&change, &mut batch)? == BytesHere::Missing;
+        let stored = stored_value(RowFlags { gone, missing, n: write.n }, &record);
+        change_leaf(&mut batch, write.row, write.partition, (value, Some(&stored)));
+        batch.put(write.row.table.family(), key.clone(), stored);
+        if write.row.table == TableId::Objects {
+            match bytes {
+                BytesBeside::Incoming(_) => {
+                    batch.put(Family::Inline, key.clone(), write.inline.clone());
+                }
+                BytesBeside::Gone => batch.delete(Family::Inline, key.clone()),
+                BytesBeside::Kept => {}
+            }
+        }
+        Ok(Settled { batch, changed: Some(record) })
+    }
+
+    fn accompany(
+        &self,
+        change: &Change<'_>,
+        batch: &mut Batch,
+    ) -> Result<BytesHere, ReplicationError> {
+        let companions = self.companions.get();
+        match companions.and_then(|companions| companions.get(&change.row.table)) {
+            Some(companion) => companion.accompany(change, batch),
+            None => Ok(BytesHere::All),
+        }
+    }
+
+    /// Looks again whether the bytes of a row are here, and notes it with the row.
+    ///
+    /// # Errors
+    /// As [`Replica::write`].
+    pub async fn refresh(
+        &self,
+        row: &RowKey,
+        partition: Partition,
+    ) -> Result<(), ReplicationError> {
+        let key = row.stored(partition);
+        self.rows
+            .update(row.table.family(), key.clone(), |value| {
+                let mut batch = Batch::new();
+                let Some(value) = value else {
+                    return Ok(Decided { batch, outcome: () });
+                };
+                let (record, flags) = (record_in(value), RowFlags::of(value));
+                let change = Change {
+                    row,
+                    partition,
+                    n: flags.n,
+                    purpose: Purpose::Repair,
+                    before: Some(record),
+                    incoming: record,
+                    after: record,
+                };
+                let missing = self.accompany(&change, &mut batch)? == BytesHere::Missing;
+                if missing != flags.missing {
+                    let stored = stored_value(RowFlags { missing, ..flags }, record);
+                    change_leaf(&mut batch, row, partition, (Some(value), Some(&stored)));
+                    batch.put(row.table.family(), key.clone(), stored);
+                }
+                Ok::<_, ReplicationError>(Decided { batch, outcome: () })
+            })
+            .await?
+    }
+
+    /// Removes a row with all that belongs to it, if it still holds the record of this digest.
+    ///
+    /// # Errors
+    /// If storage fails.
+    pub async fn erase(
+        &self,
+        row: &RowKey,
+        partition: Partition,
+        digest: Digest,
+    ) -> Result<bool, ReplicationError> {
+        self.erase_with(row, partition, digest, |_| Ok(Batch::new())).await
+    }
+
+    /// As [`Replica::erase`]; `more` is called under the row's lock if the row holds that record
+    /// still, and its batch becomes durable together with the removal.
+    pub(crate) async fn erase_with(
+        &self,
+        row: &RowKey,
+        partition: Partition,
+        digest: Digest,
+        more: impl FnOnce(&Rows) -> Result<Batch, ReplicationError> + Send,
+    ) -> Result<bool, ReplicationError> {
+        let key = row.stored(partition);
+        self.rows
+            .update(row.table.family(), key.clone(), |value| {
+                let held = value.map(|value| digest_of(record_in(value)));
+                if held != digest {
+                    return Ok(Decided { batch: Batch::new(), outcome: false });
+                }
+                let mut batch = more(&self.rows)?;
+                self.remove(row, partition, value, &mut batch);
+                Ok::<_, ReplicationError>(Decided { batch, outcome: true })
+            })
+            .await?
+    }
+
+    /// Adds the removal of a row to `batch`.
+    fn remove(&self, row: &RowKey, partition: Partition, value: Option<&[u8]>, batch: &mut Batch) {
+        let Some(value) = value else { return };
+        let key = row.stored(partition);
+        change_leaf(batch, row, partition, (Some(value), None));
+        if let Some(companion) = self.companions.get().and_then(|all| all.get(&row.table)) {
+            companion.discard(row, record_in(value), batch);
+        }
+        batch.delete(row.table.family(), key.clone());
+        if row.table == TableId::Objects {
+            batch.delete(Family::Inline, key);
+        }
+    }
+
+    /// Deletes a hint if its row still holds the record of this digest. With `guest_of`, the
+    /// other owners of the row, the row goes too, unless it is kept for one of them.
+    ///
+    /// # Errors
+    /// If storage fails.
+    pub(crate) async fn retire_hint(
+        &self,
+        name: &HintName,
+        digest: [u8; 16],
+        guest_of: Option<&[NodeId]>,
+    ) -> Result<bool, ReplicationError> {
+        let key = name.row.stored(name.partition);
+        self.rows
+            .update(name.row.table.family(), key, |value| {
+                let mut batch = Batch::new();
+                if value.map(|value| digest_of(record_in(value))) != Some(digest) {
+                    return Ok(Decided { batch, outcome: false });
+                }
+                batch.delete(Family::Hints, name.key());
+                let mut kept = guest_of.is_none();
+                for &owner in guest_of.unwrap_or_default() {
+                    let other = HintName { owner, ..name.clone() };
+                    kept |= self.rows.newest(Family::Hints, &other.key())?.is_some();
+                }
+                if !kept {
+                    self.remove(&name.row, name.partition, value, &mut batch);
+                }
+                Ok::<_, ReplicationError>(Decided { batch, outcome: true })
+            })
+            .await?
+    }
+
+    /// How long somebody who brings rows in the background should wait before the next, so that
+    /// clients do not feel it: longer, the more writes wait for the disk.
+    #[must_use]
+    pub fn pause_millis(&self) -> u32 {
+        let waiting = u32::try_from(self.rows.waiting()).unwrap_or(u32::MAX);
+        waiting.saturating_mul(2).min(PAUSE_MILLIS_MAX)
     }
 
     /// Tells a full-copy table's watcher of a durable change, and lets everything that was
@@ -231,7 +421,7 @@ impl Replica {
         let family = row.table.family();
         // An overwrite between the two gets shows as bytes of another record: look again.
         for _ in 0..3 {
-            let Some(record) = self.rows.get(family, &key)?.map(record_of) else {
+            let Some(record) = self.rows.get(family, &key)?.map(|value| record_of(&value)) else {
                 return Ok(HeldRow::default());
             };
             if want != Want::RecordAndBytes {
@@ -309,111 +499,4 @@ fn check_inline(facts: Option<InlineFacts>, inline: &Bytes) -> Result<(), Replic
         "{} inline bytes do not match their record's length or checksum",
         inline.len()
     )))
-}
-
-fn batch_of(
-    schema: &dyn Schema,
-    family: Family,
-    key: &Bytes,
-    merged: Merged,
-    inline: &Bytes,
-) -> Result<(Batch, Option<Bytes>), ReplicationError> {
-    let mut batch = Batch::new();
-    let Merged::Changed { record, bytes } = merged else {
-        return Ok((batch, None));
-    };
-    batch.put(family, key.clone(), stored_value(schema, &record)?);
-    if family == Family::Objects {
-        match bytes {
-            BytesBeside::Incoming(_) => batch.put(Family::Inline, key.clone(), inline.clone()),
-            BytesBeside::Gone => batch.delete(Family::Inline, key.clone()),
-            BytesBeside::Kept => {}
-        }
-    }
-    Ok((batch, Some(record)))
-}
-
-fn scan_slice(
-    meta: &dyn MetaStore,
-    scan: &ScanRequest,
-    slice: &SliceRequest,
-    partition: Partition,
-) -> Result<SliceRows, StoreError> {
-    let base = stored_key(partition, &slice.routing, b"");
-    let from = stored_key(partition, &slice.routing, &slice.from.clone().max(scan.prefix.clone()));
-    let whole = stored_key(partition, &slice.routing, &scan.prefix);
-    let range = KeyRange { start: from.to_vec(), end: KeyRange::prefix(whole.to_vec()).end };
-    let mut walk = SliceWalk {
-        scan,
-        limit: slice.limit as usize,
-        passed: 0,
-        bytes: 0,
-        bytes_max: SCAN_BYTES_MAX / scan.slices.len().max(1),
-        items: Vec::new(),
-        next: None,
-    };
-    meta.scan(scan.table.family(), &range, &mut |key, value| {
-        walk.visit(&base, key.get(base.len()..).unwrap_or_default(), value)
-    })?;
-    Ok(SliceRows { items: walk.items, next: walk.next })
-}
-
-/// The state of one slice's scan.
-struct SliceWalk<'a> {
-    scan: &'a ScanRequest,
-    limit: usize,
-    passed: usize,
-    bytes: usize,
-    bytes_max: usize,
-    items: Vec<ScanItem>,
-    next: Option<Bytes>,
-}
-
-impl SliceWalk<'_> {
-    fn visit(&mut self, base: &[u8], sort: &[u8], value: &[u8]) -> Visit {
-        let full = self.items.len() >= self.limit || self.bytes >= self.bytes_max;
-        if full || self.passed >= ROWS_PASSED_MAX {
-            self.next = Some(Bytes::copy_from_slice(sort));
-            return Visit::Stop;
-        }
-        self.passed += 1;
-        let gone = value.first().is_some_and(|flags| flags & GONE_FLAG != 0);
-        let record = record_in(value);
-        if let Some(prefix) = self.common_prefix(sort) {
-            if gone {
-                return Visit::Next;
-            }
-            self.bytes += sort.len() + prefix.len() + ITEM_BYTES;
-            let mut seek = base.to_vec();
-            seek.extend_from_slice(&prefix);
-            self.items.push(ScanItem::Prefix {
-                witness: Bytes::copy_from_slice(sort),
-                digest: digest_of(record),
-                prefix,
-            });
-            return crate::store::next_prefix(&seek).map_or(Visit::Stop, Visit::Seek);
-        }
-        let whole = self.scan.want != Want::Digest;
-        self.bytes += sort.len() + ITEM_BYTES + if whole { record.len() } else { 0 };
-        self.items.push(ScanItem::Row {
-            sort: Bytes::copy_from_slice(sort),
-            digest: digest_of(record),
-            tombstone: if gone { Tombstone::Gone } else { Tombstone::Live },
-            record: whole.then(|| Bytes::copy_from_slice(record)),
-        });
-        Visit::Next
-    }
-
-    fn common_prefix(&self, sort: &[u8]) -> Option<Bytes> {
-        common_prefix(sort, &self.scan.prefix, self.scan.delimiter.as_deref())
-    }
-}
-
-/// What `sort` is grouped under: itself up to and with the first delimiter after `prefix`.
-#[must_use]
-pub(crate) fn common_prefix(sort: &[u8], prefix: &[u8], delimiter: Option<&[u8]>) -> Option<Bytes> {
-    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
-    let rest = sort.strip_prefix(prefix)?;
-    let at = rest.windows(delimiter.len()).position(|window| window == delimiter)?;
-    Some(Bytes::copy_from_slice(&sort[..prefix.len() + at + delimiter.len()]))
 }

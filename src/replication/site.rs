@@ -58,22 +58,32 @@ impl Site {
     }
 
     /// The version of a write that replaces `current`, which is what this replica holds, and
-    /// that lies above `floor`, which another owner is known to hold.
+    /// `above`, which another owner is known to hold.
     /// Also tells this node's own clock, which a record from the future does not drag along.
     pub(crate) fn mint(
         &self,
         current: Option<&Version>,
-        floor: HybridTime,
+        above: Option<&Version>,
     ) -> (Version, HybridTime) {
         let wall = self.clock.wall().0;
-        let seen = current.map_or(HybridTime::default(), |version| version.stamp.time);
+        let time_of = |version: &Version| version.stamp.time;
+        let seen = current.map_or(HybridTime::default(), time_of);
+        let floor = above.map_or(HybridTime::default(), time_of);
         let (time, clock) = {
             let mut hybrid = self.hybrid.lock();
             (hybrid.tick_above(wall, seen.max(floor)), hybrid.last())
         };
         let stamp = Stamp { time, node: self.node };
         let era = current.map_or(0, |version| version.era);
-        (Version::succeed(current, self.actor(current), stamp, era), clock)
+        // What another owner holds was acknowledged before this write: it is no rival.
+        let base = match (current.cloned(), above) {
+            (Some(mut current), Some(above)) => {
+                current.absorb(above);
+                Some(current)
+            }
+            (current, above) => current.or_else(|| above.cloned()),
+        };
+        (Version::succeed(base.as_ref(), self.actor(current), stamp, era), clock)
     }
 
     /// Makes every later write count from a new actor: a dot was minted that is not stored here.

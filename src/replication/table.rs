@@ -23,6 +23,10 @@ pub enum TableId {
     Buckets,
     /// Credentials: a full copy on every member.
     Credentials,
+    /// Keys and values of the key-value API.
+    Kv,
+    /// Which extents should exist.
+    Extents,
 }
 
 impl TableId {
@@ -34,11 +38,37 @@ impl TableId {
             Self::Uploads => Family::Uploads,
             Self::Buckets => Family::Buckets,
             Self::Credentials => Family::Credentials,
+            Self::Kv => Family::Kv,
+            Self::Extents => Family::ExtentRows,
         }
     }
-}
 
-impl TableId {
+    /// Its number in stored keys: part of the format of the tables.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Objects => 1,
+            Self::Uploads => 2,
+            Self::Buckets => 3,
+            Self::Credentials => 4,
+            Self::Kv => 5,
+            Self::Extents => 6,
+        }
+    }
+
+    /// The table of that number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.number() == number)
+    }
+
+    /// Every table.
+    pub const ALL: [Self; 6] =
+        [Self::Objects, Self::Uploads, Self::Buckets, Self::Credentials, Self::Kv, Self::Extents];
+
+    /// The tables that are spread over the ring: those that trees, hints and floors are about.
+    pub const SHARDED: [Self; 4] = [Self::Objects, Self::Uploads, Self::Kv, Self::Extents];
+
     /// Whether every member keeps all of it, in partition 0 under an empty routing key.
     #[must_use]
     pub const fn is_full_copy(self) -> bool {
@@ -71,8 +101,36 @@ pub trait Record: Format + Clone + Send + Sync + 'static {
     #[must_use]
     fn merge(self, other: Self) -> Self;
 
+    /// What an owner makes of a record that a client wrote, under the key's lock: the record with
+    /// the version that `mint` makes of the one that is to be superseded.
+    #[must_use]
+    fn minted(
+        mut self,
+        current: Option<&Self>,
+        mint: &mut dyn FnMut(Option<&Version>) -> Version,
+    ) -> Self {
+        self.set_version(mint(current.map(Self::version)));
+        self
+    }
+
+    /// Whether a write that meets a newer one at another owner has lost, and must be minted
+    /// again above it. Records that keep concurrent writes side by side lose none.
+    fn can_lose(&self) -> bool {
+        true
+    }
+
     /// The bytes that belong beside it, if it has any.
     fn inline(&self) -> Option<InlineFacts> {
+        None
+    }
+
+    /// Whether it names extents that live as long as it does.
+    fn names_extents(&self) -> bool {
+        false
+    }
+
+    /// The epoch of its bucket when it was written, if it belongs to one.
+    fn bucket_epoch(&self) -> Option<u64> {
         None
     }
 
@@ -83,12 +141,10 @@ pub trait Record: Format + Clone + Send + Sync + 'static {
 /// A record's merge, for an engine that handles encoded records of any table.
 pub(crate) trait Schema: Send + Sync {
     /// Merges `incoming` into `current`.
-    fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merged, FormatError>;
+    fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merging, FormatError>;
 
-    /// The order of `current` if it is greater than that of `incoming`.
-    fn newer(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Newer, FormatError>;
-
-    /// Gives `record` the version that `mint` makes from the current record's, and merges.
+    /// Makes `record`, as a client wrote it, a write with the version that `mint` makes, and
+    /// merges it.
     fn mint(
         &self,
         current: Option<&[u8]>,
@@ -103,8 +159,14 @@ pub(crate) trait Schema: Send + Sync {
     fn facts(&self, record: &[u8]) -> Result<RecordFacts, FormatError>;
 }
 
-/// The order of a write that a replica holds, if it is greater than that of the incoming one.
-pub(crate) type Newer = Option<Stamp>;
+/// What came of a merge.
+#[derive(Debug)]
+pub(crate) struct Merging {
+    /// What the replica is to store.
+    pub(crate) merged: Merged,
+    /// The write that was held before, if the incoming one lost to it.
+    pub(crate) newer: Option<Version>,
+}
 
 /// What a merge leaves on a replica.
 #[derive(Debug)]
@@ -112,7 +174,7 @@ pub(crate) enum Merged {
     /// The stored record already covers the incoming one.
     Unchanged,
     /// A new record; the bytes beside it are the incoming ones, or stay as they are.
-    Changed { record: Bytes, bytes: BytesBeside },
+    Changed { record: Bytes, bytes: BytesBeside, gone: bool },
 }
 
 /// Whose bytes stand beside a merged record.
@@ -140,6 +202,9 @@ pub(crate) struct Minted {
 pub(crate) struct RecordFacts {
     pub(crate) inline: Option<InlineFacts>,
     pub(crate) tombstone: bool,
+    pub(crate) stamp: Stamp,
+    pub(crate) names_extents: bool,
+    pub(crate) bucket_epoch: Option<u64>,
 }
 
 /// The schema of one record type.
@@ -158,18 +223,24 @@ fn encoded<R: Record>(record: &R) -> Result<Bytes, FormatError> {
     }
 }
 
-fn merge_decoded<R: Record>(current: Option<R>, incoming: R) -> Result<Merged, FormatError> {
-    let Some(current) = current else {
+fn merge_decoded<R: Record>(
+    current: Option<(R, &[u8])>,
+    incoming: R,
+) -> Result<Merging, FormatError> {
+    let Some((current, before)) = current else {
         let bytes = incoming.inline().map_or(BytesBeside::Gone, BytesBeside::Incoming);
-        return Ok(Merged::Changed { record: encoded(&incoming)?, bytes });
+        let gone = incoming.is_tombstone();
+        let merged = Merged::Changed { record: encoded(&incoming)?, bytes, gone };
+        return Ok(Merging { merged, newer: None });
     };
-    let before = encoded(&current)?;
     let (had, brought) = (current.inline(), incoming.inline());
     let incoming_wins = incoming.version().order() > current.version().order();
+    let loses = incoming.can_lose() && current.version().order() > incoming.version().order();
+    let newer = loses.then(|| current.version().clone());
     let merged = current.merge(incoming);
     let record = encoded(&merged)?;
     if record == before {
-        return Ok(Merged::Unchanged);
+        return Ok(Merging { merged: Merged::Unchanged, newer });
     }
     let bytes = match merged.inline() {
         None => BytesBeside::Gone,
@@ -179,22 +250,17 @@ fn merge_decoded<R: Record>(current: Option<R>, incoming: R) -> Result<Merged, F
             _ => BytesBeside::Kept,
         },
     };
-    Ok(Merged::Changed { record, bytes })
+    let gone = merged.is_tombstone();
+    Ok(Merging { merged: Merged::Changed { record, bytes, gone }, newer })
+}
+
+fn with_bytes<R: Record>(current: Option<&[u8]>) -> Result<Option<(R, &[u8])>, FormatError> {
+    current.map(|bytes| decode_format::<R>(bytes).map(|record| (record, bytes))).transpose()
 }
 
 impl<R: Record> Schema for SchemaOf<R> {
-    fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merged, FormatError> {
-        let current = current.map(decode_format::<R>).transpose()?;
-        merge_decoded(current, decode_format::<R>(incoming)?)
-    }
-
-    fn newer(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Newer, FormatError> {
-        let Some(current) = current.map(decode_format::<R>).transpose()? else {
-            return Ok(None);
-        };
-        let (held, brought) =
-            (current.version().order(), decode_format::<R>(incoming)?.version().order());
-        Ok((held > brought).then_some(held.1))
+    fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merging, FormatError> {
+        merge_decoded(with_bytes::<R>(current)?, decode_format::<R>(incoming)?)
     }
 
     fn mint(
@@ -203,10 +269,10 @@ impl<R: Record> Schema for SchemaOf<R> {
         record: &[u8],
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
     ) -> Result<Minted, FormatError> {
-        let current = current.map(decode_format::<R>).transpose()?;
-        let mut record = decode_format::<R>(record)?;
-        record.set_version(mint(current.as_ref().map(Record::version)));
-        Ok(Minted { record: encoded(&record)?, merged: merge_decoded(current, record)? })
+        let current = with_bytes::<R>(current)?;
+        let record = decode_format::<R>(record)?;
+        let record = record.minted(current.as_ref().map(|(current, _)| current), mint);
+        Ok(Minted { record: encoded(&record)?, merged: merge_decoded(current, record)?.merged })
     }
 
     fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError> {
@@ -215,7 +281,13 @@ impl<R: Record> Schema for SchemaOf<R> {
 
     fn facts(&self, record: &[u8]) -> Result<RecordFacts, FormatError> {
         let record = decode_format::<R>(record)?;
-        Ok(RecordFacts { inline: record.inline(), tombstone: record.is_tombstone() })
+        Ok(RecordFacts {
+            inline: record.inline(),
+            tombstone: record.is_tombstone(),
+            stamp: record.version().stamp,
+            names_extents: record.names_extents(),
+            bucket_epoch: record.bucket_epoch(),
+        })
     }
 }
 

@@ -33,11 +33,35 @@ pub enum Decision {
     Impossible,
 }
 
-/// The answers to one write that was sent to all owners, `needed` of which must confirm.
+/// The answers to one write that was sent to all owners, `needed` of which must confirm, or have
+/// somebody who stands in for them confirm.
 #[derive(Debug)]
 pub struct WriteTally {
-    answers: BTreeMap<NodeId, Option<WriteAnswer>>,
+    slots: BTreeMap<NodeId, Slot>,
     needed: usize,
+}
+
+/// One owner's place among the copies, whoever fills it.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    own: Option<WriteAnswer>,
+    stand_ins: BTreeMap<NodeId, Option<WriteAnswer>>,
+}
+
+impl Slot {
+    fn answers(&self) -> impl Iterator<Item = Option<WriteAnswer>> + '_ {
+        std::iter::once(self.own).chain(self.stand_ins.values().copied())
+    }
+
+    fn is_durable(&self) -> bool {
+        self.answers().any(|answer| answer == Some(WriteAnswer::Durable))
+    }
+
+    /// Whether nobody may fill it any more.
+    fn has_failed(&self) -> bool {
+        self.answers()
+            .all(|answer| matches!(answer, Some(WriteAnswer::NotDone | WriteAnswer::Uncertain)))
+    }
 }
 
 impl WriteTally {
@@ -47,18 +71,29 @@ impl WriteTally {
     /// If `needed` is zero or more than there are owners: a plan never asks that.
     #[must_use]
     pub fn new(owners: &[NodeId], needed: usize) -> Self {
-        let answers: BTreeMap<_, _> = owners.iter().map(|&node| (node, None)).collect();
+        let slots: BTreeMap<_, _> = owners.iter().map(|&node| (node, Slot::default())).collect();
         assert!(needed > 0, "a write that nobody confirms is no write");
-        assert!(needed <= answers.len(), "the plan refuses an unreachable quorum");
-        Self { answers, needed }
+        assert!(needed <= slots.len(), "the plan refuses an unreachable quorum");
+        Self { slots, needed }
+    }
+
+    /// Notes that `node` was asked to stand in for `owner`: each of them fills that place.
+    pub fn stand_in(&mut self, owner: NodeId, node: NodeId) {
+        if let Some(slot) = self.slots.get_mut(&owner) {
+            slot.stand_ins.entry(node).or_insert(None);
+        }
     }
 
     /// Takes in one answer and tells what is now certain.
     pub fn record(&mut self, node: NodeId, answer: WriteAnswer) -> Decision {
         // The first answer stands: a confirmation after a timeout must not overturn what the
         // client may already have been told.
-        if let Some(first @ None) = self.answers.get_mut(&node) {
-            *first = Some(answer);
+        for (owner, slot) in &mut self.slots {
+            let place =
+                if *owner == node { Some(&mut slot.own) } else { slot.stand_ins.get_mut(&node) };
+            if let Some(first @ None) = place {
+                *first = Some(answer);
+            }
         }
         self.decision()
     }
@@ -66,32 +101,67 @@ impl WriteTally {
     /// What is certain now.
     #[must_use]
     pub fn decision(&self) -> Decision {
-        let failed = self.count(WriteAnswer::NotDone) + self.count(WriteAnswer::Uncertain);
-        if self.count(WriteAnswer::Durable) >= self.needed {
+        let failed = self.slots.values().filter(|slot| slot.has_failed()).count();
+        let durable = self.slots.values().filter(|slot| slot.is_durable()).count();
+        if durable >= self.needed {
             Decision::Reached
-        } else if self.answers.len() - failed < self.needed {
+        } else if self.slots.len() - failed < self.needed {
             Decision::Impossible
         } else {
             Decision::Pending
         }
     }
 
-    /// What may be said of a write that did not reach its quorum: `None` only if no owner has
-    /// it and none that was asked may still get it.
+    /// Counts the owners themselves only, from now on, and a majority of them.
+    pub fn demand_owners(&mut self) {
+        for slot in self.slots.values_mut() {
+            slot.stand_ins.clear();
+        }
+        self.needed = self.needed.max(self.slots.len() / 2 + 1);
+    }
+
+    /// What may be said of a write that did not reach its quorum: `None` only if nobody who was
+    /// asked has it or may still get it.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let not_done = self.answers.values().all(|answer| *answer == Some(WriteAnswer::NotDone));
+        let mut answers = self.slots.values().flat_map(Slot::answers);
+        let not_done = answers.all(|answer| answer == Some(WriteAnswer::NotDone));
         if not_done { Outcome::None } else { Outcome::Unknown }
     }
 
     /// Whether every owner confirmed so far or may still do so.
     #[must_use]
     pub fn complete_so_far(&self) -> bool {
-        self.answers.values().all(|answer| matches!(answer, None | Some(WriteAnswer::Durable)))
+        self.slots.values().all(|slot| {
+            matches!(slot.own, None | Some(WriteAnswer::Durable)) && slot.stand_ins.is_empty()
+        })
     }
 
-    fn count(&self, wanted: WriteAnswer) -> usize {
-        self.answers.values().filter(|answer| **answer == Some(wanted)).count()
+    /// The owners whose place nobody has filled, and who have not answered or have failed.
+    #[must_use]
+    pub fn unfilled(&self) -> Vec<NodeId> {
+        let unfilled = self.slots.iter().filter(|(_, slot)| !slot.is_durable());
+        unfilled.map(|(owner, _)| *owner).collect()
+    }
+
+    /// The owners whose place `node` was to fill, as long as nobody has filled it.
+    #[must_use]
+    pub fn lost_by(&self, node: NodeId) -> Vec<NodeId> {
+        let concerned = |owner: &NodeId, slot: &Slot| {
+            !slot.is_durable() && (*owner == node || slot.stand_ins.contains_key(&node))
+        };
+        let lost = self.slots.iter().filter(|(owner, slot)| concerned(owner, slot));
+        lost.map(|(owner, _)| *owner).collect()
+    }
+
+    /// Whether somebody was asked to stand in for `owner` whose answer is not a failure.
+    #[must_use]
+    pub fn has_stand_in(&self, owner: NodeId) -> bool {
+        self.slots.get(&owner).is_some_and(|slot| {
+            slot.stand_ins
+                .values()
+                .any(|answer| matches!(answer, None | Some(WriteAnswer::Durable)))
+        })
     }
 }
 
@@ -282,6 +352,38 @@ mod tests {
 
         assert_eq!(tally.decision(), Decision::Impossible);
         assert_eq!(tally.outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_stand_in_fills_the_place_of_its_owner_once() {
+        let mut tally = WriteTally::new(&nodes(3), 2);
+        tally.stand_in(node(2), node(7));
+
+        assert_eq!(tally.record(node(7), WriteAnswer::Durable), Decision::Pending);
+        assert_eq!(tally.record(node(2), WriteAnswer::Durable), Decision::Pending);
+        assert_eq!(tally.record(node(0), WriteAnswer::Durable), Decision::Reached);
+        assert!(!tally.complete_so_far());
+    }
+
+    #[test]
+    fn a_place_is_lost_only_when_its_stand_in_fails_too() {
+        let mut tally = WriteTally::new(&nodes(2), 2);
+        tally.stand_in(node(1), node(7));
+
+        assert_eq!(tally.record(node(1), WriteAnswer::NotDone), Decision::Pending);
+        assert_eq!(tally.record(node(7), WriteAnswer::Uncertain), Decision::Impossible);
+        assert_eq!(tally.outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn where_owners_are_demanded_nobody_stands_in() {
+        let mut tally = WriteTally::new(&nodes(3), 1);
+        tally.stand_in(node(1), node(7));
+        tally.demand_owners();
+
+        assert_eq!(tally.record(node(7), WriteAnswer::Durable), Decision::Pending);
+        assert_eq!(tally.record(node(0), WriteAnswer::Durable), Decision::Pending);
+        assert_eq!(tally.record(node(1), WriteAnswer::Durable), Decision::Reached);
     }
 
     proptest! {

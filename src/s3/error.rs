@@ -271,6 +271,8 @@ impl From<CatalogError> for S3Error {
                 let full = Self::with(Code::InsufficientStorage, message);
                 return Self { outcome: Some(Outcome::None), ..full };
             }
+            CatalogError::Refused { .. } => return Self::with(Code::InvalidRequest, message),
+            CatalogError::TooSlow { .. } => return Self::with(Code::RequestTimeout, message),
             CatalogError::NoSuchCredential
             | CatalogError::CredentialExists
             | CatalogError::Internal { .. } => {

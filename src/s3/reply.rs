@@ -70,7 +70,7 @@ pub(crate) fn set_stored(reply: &mut Reply, name: &str, value: &str) {
 
 /// Says which level served, and whether an owner was missing.
 pub(crate) fn served(reply: &mut Reply, served: Served) {
-    set(reply, "x-quorate-level", served.level.name());
+    set(reply, "x-quorate-level", &served.level.to_string());
     if served.degraded {
         set(reply, "x-quorate-degraded", "true");
     }

@@ -110,6 +110,8 @@ impl State {
             let (family, key, value) = match operation {
                 Operation::Put { family, key, value } => (family, key, Some(value.clone())),
                 Operation::Delete { family, key } => (family, key, None),
+                // Nobody decides on a sum, so pending additions are not shown.
+                Operation::Add { .. } => continue,
             };
             let rows = self.overlay.entry(*family).or_default();
             rows.insert(key.clone(), Pending { number, value });
@@ -120,7 +122,10 @@ impl State {
     fn hide(&mut self, through: u64, batch: &Batch) {
         for operation in batch.operations() {
             let (Operation::Put { family, key, .. } | Operation::Delete { family, key }) =
-                operation;
+                operation
+            else {
+                continue;
+            };
             let Some(rows) = self.overlay.get_mut(family) else { continue };
             if rows.get(key).is_some_and(|row| row.number <= through) {
                 rows.remove(key);
@@ -161,6 +166,11 @@ impl Committer {
             Ok(room) => Ok(room),
             Err(_closed) => Err(self.state.lock().stopped.clone().unwrap_or(StoreError::Stopping)),
         }
+    }
+
+    /// How many updates are decided, or being decided, and not yet durable.
+    pub(super) fn waiting(&self) -> usize {
+        self.limits.queue_count_max.saturating_sub(self.room.available_permits())
     }
 
     /// Holds off other updates of this key, and of the few others on its stripe.

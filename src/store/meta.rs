@@ -23,11 +23,25 @@ pub enum Family {
     Buckets,
     /// Credentials, a full copy on every node.
     Credentials,
+    /// Keys and their concurrent values of the key-value API.
+    Kv,
+    /// Which extents should exist, replicated among their owners.
+    ExtentRows,
+    /// Sums over the rows of each Merkle leaf; changed by [`Operation::Add`] alone.
+    Leaves,
+    /// Writes that this node keeps for owners that were away.
+    Hints,
+    /// Extents whose bytes this node should hold and does not yet.
+    Fetches,
+    /// Extents that a replaced head named: to be freed once nothing names them.
+    Unrefs,
+    /// Writes that lost to a concurrent one, by key.
+    Conflicts,
 }
 
 impl Family {
     /// Every family, in declaration order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::Local,
         Self::Objects,
         Self::Inline,
@@ -36,6 +50,13 @@ impl Family {
         Self::Chunks,
         Self::Buckets,
         Self::Credentials,
+        Self::Kv,
+        Self::ExtentRows,
+        Self::Leaves,
+        Self::Hints,
+        Self::Fetches,
+        Self::Unrefs,
+        Self::Conflicts,
     ];
 
     /// The name on disk and in metrics.
@@ -50,6 +71,13 @@ impl Family {
             Self::Chunks => "chunks",
             Self::Buckets => "buckets",
             Self::Credentials => "credentials",
+            Self::Kv => "kv",
+            Self::ExtentRows => "extent_rows",
+            Self::Leaves => "leaves",
+            Self::Hints => "hints",
+            Self::Fetches => "fetches",
+            Self::Unrefs => "unrefs",
+            Self::Conflicts => "conflicts",
         }
     }
 }
@@ -73,6 +101,29 @@ pub enum Operation {
         /// Its key.
         key: Bytes,
     },
+    /// Adds to a row of [`Family::Leaves`], a 128-bit number that wraps around; a row that is
+    /// not there is zero. The order of additions does not matter, so nobody need read first.
+    Add {
+        /// Its table.
+        family: Family,
+        /// Its key.
+        key: Bytes,
+        /// What is added.
+        amount: u128,
+    },
+}
+
+/// The stored form of a number that [`Operation::Add`] adds to.
+#[must_use]
+pub fn encode_sum(sum: u128) -> [u8; 16] {
+    sum.to_le_bytes()
+}
+
+/// The number in a row that [`Operation::Add`] adds to; bytes of another length are zero, which
+/// an exchange with other replicas then finds to be wrong.
+#[must_use]
+pub fn decode_sum(bytes: &[u8]) -> u128 {
+    bytes.try_into().map_or(0, u128::from_le_bytes)
 }
 
 /// Changes that become visible and durable together or not at all.
@@ -98,6 +149,18 @@ impl Batch {
         self.operations.push(Operation::Delete { family, key: key.into() });
     }
 
+    /// Adds to a row of [`Family::Leaves`].
+    pub fn add(&mut self, family: Family, key: impl Into<Bytes>, amount: u128) {
+        if amount != 0 {
+            self.operations.push(Operation::Add { family, key: key.into(), amount });
+        }
+    }
+
+    /// Takes in the changes of `other`, after its own.
+    pub fn append(&mut self, other: Self) {
+        self.operations.extend(other.operations);
+    }
+
     /// The changes, in order.
     #[must_use]
     pub fn operations(&self) -> &[Operation] {
@@ -118,6 +181,7 @@ impl Batch {
             .map(|operation| match operation {
                 Operation::Put { key, value, .. } => key.len() + value.len(),
                 Operation::Delete { key, .. } => key.len(),
+                Operation::Add { key, .. } => key.len() + size_of::<u128>(),
             })
             .sum()
     }

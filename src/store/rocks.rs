@@ -11,14 +11,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DBRecoveryMode, ErrorKind, Options, ReadOptions, WriteBatch, WriteBufferManager,
-    WriteOptions, properties,
+    DBRawIterator, DBRecoveryMode, ErrorKind, MergeOperands, Options, ReadOptions, WriteBatch,
+    WriteBufferManager, WriteOptions, properties,
 };
 
 use super::error::StoreError;
 use super::figures::DAMAGED_ROWS;
 use super::folder::with_patience;
-use super::meta::{Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit};
+use super::meta::{
+    Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit, decode_sum,
+    encode_sum,
+};
 use crate::types::ByteCount;
 
 /// Background threads for flushes and compactions.
@@ -69,7 +72,7 @@ impl RocksMeta {
             WriteBufferManager::new_write_buffer_manager(options.write_buffers.as_usize(), false);
         let database = with_patience(|| {
             let families = Family::ALL.map(|family| {
-                ColumnFamilyDescriptor::new(family.name(), family_options(&cache, options))
+                ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache, options))
             });
             DB::open_cf_descriptors(&database_options(&buffers), path, families)
                 .map_err(|error| open_error(path, &error))
@@ -165,6 +168,9 @@ impl MetaStore for RocksMeta {
                     all.put_cf(self.family(*family)?, key, value);
                 }
                 Operation::Delete { family, key } => all.delete_cf(self.family(*family)?, key),
+                Operation::Add { family, key, amount } => {
+                    all.merge_cf(self.family(*family)?, key, encode_sum(*amount));
+                }
             }
         }
         let mut options = WriteOptions::default();
@@ -215,7 +221,14 @@ fn database_options(buffers: &WriteBufferManager) -> Options {
     options
 }
 
-fn family_options(cache: &Cache, options: MetaOptions) -> Options {
+/// Sums of a row and what was added to it.
+fn add_up(_key: &[u8], before: Option<&[u8]>, amounts: &MergeOperands) -> Option<Vec<u8>> {
+    let before = before.map_or(0, decode_sum);
+    let sum = amounts.iter().fold(before, |sum, amount| sum.wrapping_add(decode_sum(amount)));
+    Some(encode_sum(sum).to_vec())
+}
+
+fn family_options(of: Family, cache: &Cache, options: MetaOptions) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
@@ -228,6 +241,9 @@ fn family_options(cache: &Cache, options: MetaOptions) -> Options {
     family.set_level_compaction_dynamic_level_bytes(true);
     // The manager bounds the sum; one busy family may use nearly all of it.
     family.set_write_buffer_size(options.write_buffers.as_usize());
+    if of == Family::Leaves {
+        family.set_merge_operator_associative("sum of 128 bits", add_up);
+    }
     family
 }
 

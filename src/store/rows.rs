@@ -51,6 +51,21 @@ impl Rows {
         self.meta().get(family, key)
     }
 
+    /// The newest value of a row, which may be pending: for decisions under the lock of another
+    /// row that every change of this one goes through. It is durable once that decision is.
+    ///
+    /// # Errors
+    /// As for [`Rows::get`].
+    pub fn newest(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.inner.committer.newest(family, key)?.value)
+    }
+
+    /// Updates that are decided and not yet durable.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.committer.waiting()
+    }
+
     /// Runs `work`, which may scan for long, off the async threads. It sees durable rows only.
     ///
     /// # Errors

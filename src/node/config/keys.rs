@@ -3,7 +3,7 @@
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::sections::{Admin, Cluster, Config, Limits, Log, Node, Peer, S3, Store};
+use super::sections::{Admin, Cluster, Config, Hints, Limits, Log, Node, Peer, S3, Store};
 
 /// The names of the sections.
 pub(super) fn sections() -> &'static [&'static str] {
@@ -19,6 +19,7 @@ pub(super) fn keys_of(section: &str) -> Option<&'static [&'static str]> {
         "s3" => fields_of::<S3>(),
         "admin" => fields_of::<Admin>(),
         "store" => fields_of::<Store>(),
+        "hints" => fields_of::<Hints>(),
         "limits" => fields_of::<Limits>(),
         "log" => fields_of::<Log>(),
         _ => return None,

@@ -27,6 +27,8 @@ pub struct Config {
     pub admin: Admin,
     /// What is kept on disk, and how.
     pub store: Store,
+    /// What is kept for owners that are away.
+    pub hints: Hints,
     /// Bounds on what clients may ask at once.
     pub limits: Limits,
     /// What is logged.
@@ -123,7 +125,7 @@ impl Default for S3 {
             tls_key: None,
             region: "us-east-1".to_owned(),
             root_domains: Vec::new(),
-            default_level: Level::Quorum,
+            default_level: Level::Strict,
         }
     }
 }
@@ -172,6 +174,23 @@ impl Default for Store {
             inline_max: ByteCount::kib(16),
             attached_max: ByteCount::mib(1),
         }
+    }
+}
+
+/// What is kept for owners that are away: `[hints]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hints {
+    /// Bytes of rows kept; more are refused.
+    pub bytes_max: ByteCount,
+    /// The age of an owner's oldest hint from which no new ones are kept for it.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub age_max: Duration,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self { bytes_max: ByteCount::gib(1), age_max: Duration::from_secs(24 * 3600) }
     }
 }
 

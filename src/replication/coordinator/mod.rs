@@ -7,9 +7,11 @@
 //! 3. A write is minted by an owner, above every write that its quorum has seen: a write that
 //!    began after another was acknowledged supersedes it, whatever the clocks say.
 
+mod forward;
 mod read;
 mod scan;
 mod serve;
+mod spread;
 mod write;
 
 use std::sync::Arc;
@@ -22,11 +24,11 @@ use crate::codec::{decode_message, encode_message};
 use crate::env::{Monotonic, deadline_in};
 use crate::membership::LayoutHolder;
 use crate::net::{Message, PeerError, Transport};
-use crate::ring::Layout;
+use crate::ring::{Layout, Partition};
 use crate::types::NodeId;
 
 use super::error::ReplicationError;
-use super::message::{REPLICA_SERVICE, ReplicaReply, ReplicaRequest};
+use super::message::{REPLICA_SERVICE, ReplicaReply, ReplicaRequest, ReplicaStanding};
 use super::plan::PeerView;
 use super::replica::Replica;
 use super::site::Site;
@@ -34,7 +36,7 @@ use super::table::Tables;
 
 pub use read::{ReadReceipt, Standing};
 pub use scan::{ScanEntry, ScanPage, ScanQuery};
-pub use write::WriteReceipt;
+pub use write::{NewWrite, WriteReceipt};
 
 /// How long the coordinator waits.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +45,17 @@ pub struct Patience {
     pub answer: Duration,
     /// Before a read asks one owner more than it needs.
     pub hedge: Duration,
+    /// Before a sloppy write lets another node stand in for an owner that has not answered.
+    pub silent: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { answer: Duration::from_secs(10), hedge: Duration::from_millis(100) }
+        Self {
+            answer: Duration::from_secs(10),
+            hedge: Duration::from_millis(100),
+            silent: Duration::from_millis(250),
+        }
     }
 }
 
@@ -72,6 +80,23 @@ pub struct Coordinator {
     pub(super) late: Arc<Semaphore>,
     /// Places for read repairs.
     pub(super) repairs: Arc<Semaphore>,
+    /// Whether this node's copies count.
+    pub(super) standing: Arc<dyn OwnStanding>,
+}
+
+/// Whether this node's copies say anything yet.
+pub trait OwnStanding: Send + Sync {
+    /// Its standing in a partition.
+    fn of(&self, partition: Partition) -> ReplicaStanding;
+}
+
+/// A node that was never emptied.
+struct AlwaysCounted;
+
+impl OwnStanding for AlwaysCounted {
+    fn of(&self, _partition: Partition) -> ReplicaStanding {
+        ReplicaStanding::Counted
+    }
 }
 
 impl Coordinator {
@@ -95,7 +120,20 @@ impl Coordinator {
             patience: Patience::default(),
             late: Arc::new(Semaphore::new(LATE_WRITES_MAX)),
             repairs: Arc::new(Semaphore::new(REPAIRS_MAX)),
+            standing: Arc::new(AlwaysCounted),
         }
+    }
+
+    /// The same, asking `standing` whether this node's copies count.
+    #[must_use]
+    pub fn with_standing(mut self, standing: Arc<dyn OwnStanding>) -> Self {
+        self.standing = standing;
+        self
+    }
+
+    /// Whether this node is being rebuilt in `partition`.
+    pub(super) fn is_rebuilding(&self, partition: Partition) -> bool {
+        self.standing.of(partition) == ReplicaStanding::Rebuilding
     }
 
     /// The same with other patience.
@@ -137,7 +175,7 @@ impl Coordinator {
         self.layout.current().ok_or(ReplicationError::NoLayout)
     }
 
-    fn deadline(&self) -> Monotonic {
+    pub(super) fn deadline(&self) -> Monotonic {
         deadline_in(&*self.site.clock, self.patience.answer)
     }
 

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::env::metrics;
+use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
 use crate::replication::level::{Level, Outcome, Served};
 use crate::replication::message::{ReplicaReply, ReplicaRequest, RowName, Want};
@@ -16,7 +17,6 @@ use crate::replication::plan::ReplicaPlan;
 use crate::replication::replica::{HeldRow, Replica, digest_of_held};
 use crate::replication::table::{Merged, RowKey};
 use crate::replication::tally::{Digest, ReadDecision, ReadTally};
-use crate::ring::Partition;
 use crate::types::NodeId;
 
 use super::Coordinator;
@@ -66,10 +66,21 @@ struct Reading {
     waiting: VecDeque<NodeId>,
     fetched: BTreeSet<NodeId>,
     under_way: usize,
+    heard: BTreeSet<NodeId>,
     reasons: Vec<String>,
 }
 
 impl Reading {
+    /// Whether any owner is among those who answered.
+    fn heard_owner(&self, plan: &ReplicaPlan) -> bool {
+        self.heard.iter().any(|node| plan.is_owner(*node))
+    }
+
+    /// Whether an owner failed, or somebody stood in for one.
+    fn is_degraded(&self, plan: &ReplicaPlan) -> bool {
+        !self.reasons.is_empty() || self.heard.iter().any(|node| !plan.is_owner(*node))
+    }
+
     /// The owners among these that were not asked for their whole record yet.
     fn newly_fetched(&mut self, owners: Vec<NodeId>) -> Vec<NodeId> {
         let fresh: Vec<NodeId> =
@@ -108,21 +119,23 @@ impl Coordinator {
         want: Want,
     ) -> Result<ReadReceipt, ReplicationError> {
         let mut answers: Answers = FuturesUnordered::new();
+        let candidates = plan.candidates(self.site.node, &*self.peers);
         let mut reading = Reading {
-            tally: ReadTally::new(&plan.owners, plan.needed),
+            tally: ReadTally::new(&candidates, plan.reads()),
             whole: BTreeMap::new(),
-            waiting: plan.nearest_first(self.site.node, &*self.peers).into(),
+            waiting: candidates.into(),
             fetched: BTreeSet::new(),
             under_way: 0,
+            heard: BTreeSet::new(),
             reasons: Vec::new(),
         };
-        for position in 0..plan.needed {
+        for position in 0..plan.reads() {
             let want = if position == 0 { want } else { Want::Digest };
             self.ask_next(plan, row, want, &mut reading, &mut answers);
         }
         loop {
             match reading.tally.decision() {
-                ReadDecision::Agreed => return Ok(self.agreed(reading, level)),
+                ReadDecision::Agreed => return agreed(plan, reading, level),
                 ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
                 ReadDecision::Impossible => return Err(too_few(plan, &reading)),
                 ReadDecision::Fetch(owners) => {
@@ -191,10 +204,12 @@ impl Coordinator {
         reading.under_way -= 1;
         match told {
             Told::Whole(held) => {
+                reading.heard.insert(owner);
                 reading.tally.whole(owner, digest_of_held(held.record.as_ref()));
                 reading.whole.insert(owner, held);
             }
             Told::Digest(digest) => {
+                reading.heard.insert(owner);
                 reading.tally.digest(owner, digest);
                 if digest.is_none() {
                     reading.whole.insert(owner, HeldRow::default());
@@ -217,6 +232,9 @@ impl Coordinator {
     ) -> BoxFuture<'static, (NodeId, Told)> {
         if owner == self.site.node {
             let told = match self.replica.read(row, plan.partition, want) {
+                _ if self.is_rebuilding(plan.partition) => {
+                    Told::Failed("this node is being rebuilt".into())
+                }
                 Ok(held) if want == Want::Digest => {
                     Told::Digest(digest_of_held(held.record.as_ref()))
                 }
@@ -226,11 +244,8 @@ impl Coordinator {
             return futures_util::future::ready((owner, told)).boxed();
         }
         let coordinator = self.clone();
-        let request = ReplicaRequest::Read {
-            layout: plan.layout.version().0,
-            row: RowName { table: row.table, routing: row.routing.clone(), sort: row.sort.clone() },
-            want,
-        };
+        let request =
+            ReplicaRequest::Read { layout: plan.layout.version().0, row: RowName::of(row), want };
         async move {
             let told = match coordinator.ask(owner, &request, Bytes::new()).await {
                 Ok((ReplicaReply::Row { record }, inline)) => {
@@ -270,18 +285,6 @@ impl Coordinator {
             .collect())
     }
 
-    fn agreed(&self, reading: Reading, level: Level) -> ReadReceipt {
-        let degraded = !reading.reasons.is_empty();
-        // Any whole answer will do: they are equal.
-        let held = reading.whole.into_values().next().unwrap_or_default();
-        ReadReceipt {
-            record: held.record,
-            inline: held.inline,
-            standing: Standing::Quorum,
-            served: Served { level, degraded },
-        }
-    }
-
     /// Merges answers that differ, answers, and repairs the stale owners behind the client.
     fn merge(
         &self,
@@ -297,11 +300,11 @@ impl Coordinator {
             .ok_or_else(|| ReplicationError::Damaged(format!("unknown table {:?}", row.table)))?;
         let mut merged: Option<Bytes> = None;
         for record in reading.whole.values().filter_map(|held| held.record.as_ref()) {
-            match schema.merge(merged.as_deref(), record) {
+            match schema.merge(merged.as_deref(), record).map(|merging| merging.merged) {
                 Ok(Merged::Changed { record, .. }) => merged = Some(record),
                 Ok(Merged::Unchanged) => {}
                 // A record that cannot be read is no answer, and must not hide the others.
-                Err(error) if reading.whole.len() > plan.needed => {
+                Err(error) if reading.whole.len() > plan.reads() => {
                     tracing::warn!(%error, "a copy of a record cannot be read");
                 }
                 Err(error) => return Err(error.into()),
@@ -320,9 +323,12 @@ impl Coordinator {
                 self.repair(plan, row, record, &inline, &stale);
             }
         } else {
-            self.repair_with_bytes(row, plan.owners.len(), level);
+            self.repair_with_bytes(row, usize::from(plan.n), level);
         }
-        let served = Served { level, degraded: !reading.reasons.is_empty() };
+        if merged.is_none() && !reading.heard_owner(plan) {
+            return Err(too_few(plan, &reading));
+        }
+        let served = Served { level, degraded: reading.is_degraded(plan) };
         Ok(ReadReceipt { record: merged, inline, standing: Standing::Minority, served })
     }
 
@@ -335,7 +341,8 @@ impl Coordinator {
         inline: &Bytes,
         stale: &[NodeId],
     ) {
-        for &owner in stale {
+        // Those who stand in are brought what they owe their owners by nobody.
+        for &owner in stale.iter().filter(|node| plan.is_owner(**node)) {
             // What is not repaired now is found again by the next read.
             let Ok(place) = Arc::clone(&self.repairs).try_acquire_owned() else {
                 return;
@@ -343,9 +350,10 @@ impl Coordinator {
             REPAIRS.inc();
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
-                repair_here(self.replica.clone(), row.clone(), plan.partition, record, inline)
+                repair_here(self.replica.clone(), row.clone(), plan, record, inline)
             } else {
-                self.send_row(owner, plan, row, record, inline).map(drop).boxed()
+                let bytes = (record, inline);
+                self.send_row(owner, plan, row, bytes, Purpose::Repair).map(drop).boxed()
             };
             let work = work.map(move |()| drop(place)).boxed();
             self.site.tasks.spawn("read repair", work).detach();
@@ -368,16 +376,41 @@ impl Coordinator {
     }
 }
 
+/// The receipt of a read whose answers are equal.
+fn agreed(
+    plan: &ReplicaPlan,
+    reading: Reading,
+    level: Level,
+) -> Result<ReadReceipt, ReplicationError> {
+    let degraded = reading.is_degraded(plan);
+    // Any whole answer will do: they are equal.
+    let held = reading.whole.values().next().cloned().unwrap_or_default();
+    if held.record.is_none() && !reading.heard_owner(plan) {
+        // Those who stand in know only what they were given: that they have nothing says nothing.
+        return Err(too_few(plan, &reading));
+    }
+    let by_owners = reading.whole.keys().all(|node| plan.is_owner(*node));
+    Ok(ReadReceipt {
+        record: held.record,
+        inline: held.inline,
+        standing: if by_owners { Standing::Quorum } else { Standing::Minority },
+        served: Served { level, degraded },
+    })
+}
+
 /// Brings the merged record to this node's own copy.
 fn repair_here(
     replica: Arc<Replica>,
     row: RowKey,
-    partition: Partition,
+    plan: &ReplicaPlan,
     record: Bytes,
     inline: Bytes,
 ) -> BoxFuture<'static, ()> {
+    let (partition, n) = (plan.partition, plan.n);
     async move {
-        if let Err(error) = replica.write(&row, partition, &record, &inline).await {
+        let purpose = Purpose::Repair;
+        let write = RowWrite { row: &row, partition, n, purpose, record: &record, inline: &inline };
+        if let Err(error) = replica.write(write).await {
             tracing::debug!(%error, "read repair of the local copy failed");
         }
     }
@@ -387,7 +420,7 @@ fn repair_here(
 fn too_few(plan: &ReplicaPlan, reading: &Reading) -> ReplicationError {
     ReplicationError::Unavailable {
         answered: reading.whole.len(),
-        needed: plan.needed,
+        needed: plan.reads(),
         // A read changes nothing, whoever answered.
         outcome: Outcome::None,
         reason: format!("partition {}: {}", plan.partition.as_u32(), reading.reasons.join("; ")),

@@ -15,6 +15,7 @@ use crate::replication::message::{ReplicaReply, ReplicaRequest, ScanRequest, Sli
 use crate::replication::plan::ReplicaPlan;
 use crate::replication::scan::{ScanItem, SliceRows, Tombstone, decode_slices};
 use crate::replication::table::{RowKey, TableId};
+use crate::ring::Partition;
 use crate::store::next_prefix;
 use crate::types::NodeId;
 
@@ -103,11 +104,22 @@ enum Rows {
 /// What one quorum of owners told of one slice.
 #[derive(Default)]
 struct Told {
+    /// What owners told.
     answers: Vec<SliceRows>,
+    /// What nodes told that stand in for owners: only what they were given.
+    guests: Vec<SliceRows>,
     whole: Option<NodeId>,
     digests: BTreeSet<NodeId>,
     failed: BTreeSet<NodeId>,
     reasons: Vec<String>,
+}
+
+/// What was told of one position.
+#[derive(Default)]
+struct Group {
+    items: Vec<ScanItem>,
+    /// How many of these owners told.
+    owners: usize,
 }
 
 impl Coordinator {
@@ -155,7 +167,7 @@ impl Coordinator {
         while self.ask_round(query, slices, &mut told, limit).await? {}
         let mut degraded = false;
         for (index, told) in told {
-            degraded |= !told.failed.is_empty();
+            degraded |= !told.failed.is_empty() || !told.guests.is_empty();
             self.decide(query, &mut slices[index], told).await?;
         }
         Ok(degraded)
@@ -174,13 +186,15 @@ impl Coordinator {
         let mut requests: BTreeMap<(NodeId, Rows), Vec<usize>> = BTreeMap::new();
         for (&index, told) in told.iter() {
             let plan = &slices[index].plan;
-            let missing = plan.needed.saturating_sub(told.answers.len());
+            let missing = plan.reads().saturating_sub(told.answers.len() + told.guests.len());
             let line: Vec<NodeId> = plan
-                .nearest_first(self.site.node, &*self.peers)
+                .candidates(self.site.node, &*self.peers)
                 .into_iter()
                 .filter(|owner| !told.failed.contains(owner) && !told.heard(*owner))
                 .collect();
-            if line.len() < missing {
+            // What stands in alone knows only what it was given: an owner must be among them.
+            let owners = line.iter().filter(|node| plan.is_owner(**node)).count();
+            if line.len() < missing || (told.answers.is_empty() && owners == 0) {
                 return Err(no_quorum(plan, told));
             }
             for (position, owner) in line.into_iter().take(missing).enumerate() {
@@ -197,7 +211,7 @@ impl Coordinator {
             (owner, whole, indexes, answer)
         });
         for (owner, whole, indexes, answer) in join_all(calls).await {
-            record_answers(told, owner, whole, &indexes, answer);
+            record_answers(slices, told, (owner, whole), &indexes, answer);
         }
         Ok(true)
     }
@@ -226,7 +240,11 @@ impl Coordinator {
             want: if whole == Rows::Whole { Want::Record } else { Want::Digest },
         };
         if owner == self.site.node {
-            let partitions = indexes.iter().map(|&index| slices[index].plan.partition).collect();
+            let partitions: Vec<Partition> =
+                indexes.iter().map(|&index| slices[index].plan.partition).collect();
+            if partitions.iter().any(|partition| self.is_rebuilding(*partition)) {
+                return Err("this node is being rebuilt".into());
+            }
             return self.replica.scan(partitions, scan).await.map_err(|error| error.to_string());
         }
         let layout = slices[indexes[0]].plan.layout.version().0;
@@ -246,20 +264,27 @@ impl Coordinator {
         slice: &mut Slice,
         told: Told,
     ) -> Result<(), ReplicationError> {
-        let bound: Option<Bytes> = told.answers.iter().filter_map(|rows| rows.next.clone()).min();
+        let all = told.answers.iter().chain(&told.guests);
+        let bound: Option<Bytes> = all.filter_map(|rows| rows.next.clone()).min();
         let quorum = told.answers.len();
-        let mut items: BTreeMap<(Bytes, bool), Vec<ScanItem>> = BTreeMap::new();
-        for item in told.answers.into_iter().flat_map(|rows| rows.items) {
+        let owners = told.answers.into_iter().flat_map(|rows| rows.items).map(|item| (item, true));
+        let guests = told.guests.into_iter().flat_map(|rows| rows.items).map(|item| (item, false));
+        let mut items: BTreeMap<(Bytes, bool), Group> = BTreeMap::new();
+        for (item, of_owner) in owners.chain(guests) {
             if bound.as_ref().is_none_or(|bound| item.position() < bound) {
                 let is_prefix = matches!(item, ScanItem::Prefix { .. });
-                items.entry((item.position().clone(), is_prefix)).or_default().push(item);
+                let group = items.entry((item.position().clone(), is_prefix)).or_default();
+                group.owners += usize::from(of_owner);
+                group.items.push(item);
             }
         }
         let mut past = None;
         for ((position, is_prefix), group) in items {
             let entry = match agreed(&group, quorum) {
                 Some(entry) => entry,
-                None if is_prefix => self.settle_prefix(query, slice, &position, &group).await?,
+                None if is_prefix => {
+                    self.settle_prefix(query, slice, &position, &group.items).await?
+                }
                 None => self.settle_row(query, slice, &position).await?,
             };
             if is_prefix {
@@ -339,9 +364,9 @@ impl Told {
 }
 
 fn record_answers(
+    slices: &[Slice],
     told: &mut BTreeMap<usize, Told>,
-    owner: NodeId,
-    whole: Rows,
+    (owner, whole): (NodeId, Rows),
     indexes: &[usize],
     answer: Result<Vec<SliceRows>, String>,
 ) {
@@ -349,7 +374,11 @@ fn record_answers(
         Ok(rows) => {
             for (&index, rows) in indexes.iter().zip(rows) {
                 if let Some(told) = told.get_mut(&index) {
-                    told.answers.push(rows);
+                    if slices[index].plan.is_owner(owner) {
+                        told.answers.push(rows);
+                    } else {
+                        told.guests.push(rows);
+                    }
                     if whole == Rows::Whole {
                         told.whole = Some(owner);
                     } else {
@@ -371,10 +400,11 @@ fn record_answers(
 
 /// What the owners say of one position, if all of them say the same: `Some(None)` for a key that
 /// is gone.
-fn agreed(group: &[ScanItem], quorum: usize) -> Option<Option<ScanEntry>> {
-    if group.len() != quorum {
+fn agreed(group: &Group, quorum: usize) -> Option<Option<ScanEntry>> {
+    if group.owners != quorum {
         return None;
     }
+    let group = &group.items;
     let mut whole = None;
     let mut gone = false;
     for item in group {
@@ -461,7 +491,7 @@ fn after(last: Option<&ScanEntry>, first: &ScanEntry) -> Bytes {
 fn no_quorum(plan: &ReplicaPlan, told: &Told) -> ReplicationError {
     ReplicationError::Unavailable {
         answered: told.answers.len(),
-        needed: plan.needed,
+        needed: plan.reads(),
         outcome: Outcome::None,
         reason: format!("partition {}: {}", plan.partition.as_u32(), told.reasons.join("; ")),
     }

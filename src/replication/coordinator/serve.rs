@@ -2,23 +2,25 @@
 
 use bytes::Bytes;
 
-use crate::causality::Stamp;
 use crate::codec::{decode_message, encode_message};
 use crate::net::{HandlerError, Message};
 use crate::ring::{Layout, Partition};
 use crate::store::StoreError;
 use crate::types::NodeId;
 
+use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
 use crate::replication::message::{
-    CoordinateReply, CoordinateRequest, ReplicaReply, ReplicaRequest, ScanRequest, Want,
+    CoordinateReply, CoordinateRequest, HandedRow, ReplicaReply, ReplicaRequest, ReplicaStanding,
+    ScanRequest, Want,
 };
 use crate::replication::plan::ReplicaPlan;
 use crate::replication::replica::digest_of_held;
 use crate::replication::scan::encode_slices;
 use crate::replication::table::{RowKey, TableId, partition_in};
+use crate::replication::version::Version;
 
-use super::Coordinator;
+use super::{Coordinator, NewWrite};
 
 fn decoded<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, HandlerError> {
     decode_message(body).map_err(|error| HandlerError::Refused(error.to_string()))
@@ -37,19 +39,23 @@ impl Coordinator {
     pub async fn serve_replica(&self, request: Message) -> Result<Message, HandlerError> {
         let Message { body, attachment } = request;
         let (reply, attachment) = match decoded(&body)? {
-            ReplicaRequest::Write { layout, row, record } => {
-                let row = RowKey { table: row.table, routing: row.routing, sort: row.sort };
+            ReplicaRequest::Write { layout, row, n, purpose, record } => {
+                let row = row.key();
                 match self.placed(layout, row.table, &row.routing) {
                     Err(reply) => (reply, Bytes::new()),
                     Ok((_, partition)) => {
-                        let written =
-                            self.replica.write(&row, partition, &record, &attachment).await;
-                        (write_reply(written)?, Bytes::new())
+                        let (record, inline) = (&record, &attachment);
+                        let write = RowWrite { row: &row, partition, n, purpose, record, inline };
+                        let written = self.replica.write(write).await;
+                        (write_reply(written, self.standing.of(partition))?, Bytes::new())
                     }
                 }
             }
+            ReplicaRequest::Take { layout, rows } => {
+                (self.take(layout, rows, attachment).await, Bytes::new())
+            }
             ReplicaRequest::Read { layout, row, want } => {
-                let row = RowKey { table: row.table, routing: row.routing, sort: row.sort };
+                let row = row.key();
                 match self.placed(layout, row.table, &row.routing) {
                     Err(reply) => (reply, Bytes::new()),
                     Ok((_, partition)) => self.read_reply(&row, partition, want),
@@ -60,7 +66,39 @@ impl Coordinator {
         encoded(&reply, attachment)
     }
 
+    /// Merges rows that a peer hands over: hints, and what an exchange found.
+    async fn take(&self, layout: u64, rows: Vec<HandedRow>, mut bytes: Bytes) -> ReplicaReply {
+        let mut durable = Vec::with_capacity(rows.len());
+        for handed in rows {
+            let length = usize::try_from(handed.inline_length).unwrap_or(usize::MAX);
+            if length > bytes.len() {
+                return ReplicaReply::Refused { reason: "inline bytes are missing".into() };
+            }
+            let (inline, record, n) = (bytes.split_to(length), handed.record, handed.n);
+            let row = handed.row.key();
+            let (_, partition) = match self.placed(layout, row.table, &row.routing) {
+                Err(reply) => return reply,
+                Ok(placed) => placed,
+            };
+            durable.push(async move {
+                let (record, inline, purpose) = (&record, &inline, Purpose::Repair);
+                let write = RowWrite { row: &row, partition, n, purpose, record, inline };
+                let written = self.replica.write(write).await;
+                if let Err(error) = &written {
+                    tracing::debug!(%error, "a row that was handed over is not taken");
+                }
+                written.is_ok()
+            });
+        }
+        // All at once, so that they share a synced write.
+        let durable = futures_util::future::join_all(durable).await;
+        ReplicaReply::Taken { durable, pause_millis: self.replica.pause_millis() }
+    }
+
     fn read_reply(&self, row: &RowKey, partition: Partition, want: Want) -> (ReplicaReply, Bytes) {
+        if self.is_rebuilding(partition) {
+            return (ReplicaReply::Rebuilding, Bytes::new());
+        }
         match self.replica.read(row, partition, want) {
             Ok(held) if want == Want::Digest => {
                 let digest = digest_of_held(held.record.as_ref());
@@ -75,6 +113,9 @@ impl Coordinator {
         let mut partitions = Vec::with_capacity(scan.slices.len());
         for slice in &scan.slices {
             match self.placed(layout, scan.table, &slice.routing) {
+                Ok((_, partition)) if self.is_rebuilding(partition) => {
+                    return (ReplicaReply::Rebuilding, Bytes::new());
+                }
                 Ok((_, partition)) => partitions.push(partition),
                 Err(reply) => return (reply, Bytes::new()),
             }
@@ -121,23 +162,24 @@ impl Coordinator {
         request: Message,
     ) -> Result<Message, HandlerError> {
         let Message { body, attachment } = request;
-        let CoordinateRequest { layout, row, record, n, level, begun, patience_millis } =
+        let CoordinateRequest { layout, row, record, n, level, begun, sent, patience_millis } =
             decoded(&body)?;
-        let late = self.site.now().millis().saturating_sub(begun.millis()) > patience_millis;
+        let late = self.site.now().millis().saturating_sub(sent.millis()) > patience_millis;
         if late {
             let reason = "the write arrived after its sender gave it up".to_owned();
             return encoded(&CoordinateReply::Refused { reason }, Bytes::new());
         }
-        let row = RowKey { table: row.table, routing: row.routing, sort: row.sort };
+        let row = row.key();
         let reply = match self.placed(layout, row.table, &row.routing) {
             Err(reply) => CoordinateReply::Refused { reason: format!("{reply:?}") },
             Ok((layout, partition)) => {
-                let plan = ReplicaPlan::for_partition(layout, partition, usize::from(n), level);
+                let n = usize::from(n);
+                let plan = ReplicaPlan::for_partition(layout, partition, n, level);
+                let me = self.site.node;
                 match plan {
-                    Ok(plan) if plan.owners.contains(&self.site.node) => {
-                        let written =
-                            self.write_as_owner(&plan, &row, record, attachment, level).await;
-                        coordinate_reply(written)
+                    Ok(plan) if plan.is_owner(me) || plan.fallbacks.contains(&me) => {
+                        let write = NewWrite { record, inline: attachment, n, level, begun };
+                        coordinate_reply(self.write_here(&plan, &row, &write).await)
                     }
                     // Forwarding goes one step only, or two nodes could pass a write for ever.
                     Ok(_) | Err(_) => CoordinateReply::Refused {
@@ -151,10 +193,16 @@ impl Coordinator {
 }
 
 fn write_reply(
-    written: Result<Option<Stamp>, ReplicationError>,
+    written: Result<Option<Version>, ReplicationError>,
+    standing: ReplicaStanding,
 ) -> Result<ReplicaReply, HandlerError> {
     match written {
-        Ok(newer) => Ok(ReplicaReply::Written { newer }),
+        Ok(newer) => Ok(ReplicaReply::Written { newer, standing }),
+        Err(ReplicationError::Busy(reason)) => Ok(ReplicaReply::Busy { reason }),
+        Err(ReplicationError::ClockSkew(reason)) => Ok(ReplicaReply::ClockSkew { reason }),
+        Err(ReplicationError::Rejected(reason) | ReplicationError::TooLate(reason)) => {
+            Ok(ReplicaReply::Refused { reason })
+        }
         Err(ReplicationError::StaleBucket) => Ok(ReplicaReply::StaleBucket),
         Err(ReplicationError::Full(reason)) => Ok(ReplicaReply::Full { reason }),
         Err(ReplicationError::Store(StoreError::Full { path })) => {
@@ -174,6 +222,10 @@ fn coordinate_reply(written: Result<super::WriteReceipt, ReplicationError>) -> C
         }
         Err(ReplicationError::StaleBucket) => CoordinateReply::StaleBucket,
         Err(ReplicationError::Full(reason)) => CoordinateReply::Full { reason },
+        Err(ReplicationError::Busy(reason)) => CoordinateReply::Busy { reason },
+        Err(ReplicationError::ClockSkew(reason)) => CoordinateReply::ClockSkew { reason },
+        Err(ReplicationError::Rejected(reason)) => CoordinateReply::Rejected { reason },
+        Err(ReplicationError::TooLate(reason)) => CoordinateReply::TooLate { reason },
         // Everything else was found out before the write was minted.
         Err(error) => CoordinateReply::Refused { reason: error.to_string() },
     }

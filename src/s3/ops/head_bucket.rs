@@ -21,7 +21,7 @@ impl HeadBucket {
         let mut reply = reply::empty(StatusCode::OK);
         reply::set(&mut reply, "x-amz-bucket-region", &call.shared.region);
         // The bucket's own level: what its requests will be served at.
-        reply::set(&mut reply, "x-quorate-level", call.bucket()?.level.name());
+        reply::set(&mut reply, "x-quorate-level", &call.bucket()?.level.to_string());
         Ok(reply)
     }
 }
