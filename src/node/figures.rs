@@ -67,6 +67,8 @@ pub(super) fn show(
     set(&DISK.with_label_values(&["total"]), space.total);
     set(&DISK.with_label_values(&["tables"]), meta.disk_bytes);
     set(&DISK.with_label_values(&["segments"]), segments.bytes);
+    set(&DISK.with_label_values(&["segments_live"]), segments.live_bytes);
+    set(&DISK.with_label_values(&["segments_dead"]), segments.dead_bytes);
     set(&SEGMENTS, segments.segments);
     set(&OPEN_EXTENTS, segments.open_extents);
     for (table, rows) in &meta.rows_estimated {

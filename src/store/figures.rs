@@ -72,3 +72,24 @@ pub(super) static DAMAGED_ROWS: LazyLock<IntCounter> = LazyLock::new(|| {
 pub(super) static DAMAGED_SPANS: LazyLock<IntCounter> = LazyLock::new(|| {
     metrics::counter("quorate_store_damaged_spans_total", "Damaged spans found at start.")
 });
+
+/// Bytes of chunks that compactions wrote once more.
+pub(super) static BYTES_COMPACTED: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter(
+        "quorate_store_compaction_bytes_written_total",
+        "Chunk bytes that compactions copied out of segments.",
+    )
+});
+
+/// Bytes of segments that compactions removed.
+pub(super) static BYTES_FREED: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter(
+        "quorate_store_compaction_bytes_freed_total",
+        "Bytes of segments that compactions removed.",
+    )
+});
+
+/// Segments that compactions removed.
+pub(super) static SEGMENTS_REMOVED: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter("quorate_store_segments_removed_total", "Segments that compactions removed.")
+});

@@ -1,5 +1,9 @@
 //! The seam to one node's ordered tables of small rows.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::error::StoreError;
@@ -19,6 +23,9 @@ pub enum Family {
     Extents,
     /// Where an extent's chunks lie in the segments, derived from the segments.
     Chunks,
+    /// Extents sealed here whose record is not yet in the replicated table, derived from the
+    /// segments.
+    Fresh,
     /// Buckets, a full copy on every node.
     Buckets,
     /// Credentials, a full copy on every node.
@@ -41,13 +48,14 @@ pub enum Family {
 
 impl Family {
     /// Every family, in declaration order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Local,
         Self::Objects,
         Self::Inline,
         Self::Uploads,
         Self::Extents,
         Self::Chunks,
+        Self::Fresh,
         Self::Buckets,
         Self::Credentials,
         Self::Kv,
@@ -69,6 +77,7 @@ impl Family {
             Self::Uploads => "uploads",
             Self::Extents => "extents",
             Self::Chunks => "chunks",
+            Self::Fresh => "fresh",
             Self::Buckets => "buckets",
             Self::Credentials => "credentials",
             Self::Kv => "kv",
@@ -130,13 +139,33 @@ pub fn decode_sum(bytes: &[u8]) -> u128 {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     operations: Vec<Operation>,
+    holds: Vec<Hold>,
 }
+
+/// What must last until a batch was written, or given up.
+#[derive(Clone)]
+struct Hold(Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Hold({})", Arc::strong_count(&self.0))
+    }
+}
+
+/// Batches that change the same are equal, whoever waits for them.
+impl PartialEq for Hold {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hold {}
 
 impl Batch {
     /// No changes.
     #[must_use]
     pub const fn new() -> Self {
-        Self { operations: Vec::new() }
+        Self { operations: Vec::new(), holds: Vec::new() }
     }
 
     /// Sets a row.
@@ -159,6 +188,12 @@ impl Batch {
     /// Takes in the changes of `other`, after its own.
     pub fn append(&mut self, other: Self) {
         self.operations.extend(other.operations);
+        self.holds.extend(other.holds);
+    }
+
+    /// Keeps `hold` until this batch and all its copies were written or dropped.
+    pub(super) fn hold(&mut self, hold: Arc<dyn Any + Send + Sync>) {
+        self.holds.push(Hold(hold));
     }
 
     /// The changes, in order.

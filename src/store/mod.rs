@@ -37,6 +37,7 @@ pub use meta::{
 pub use rocks::{MetaOptions, RocksMeta};
 pub use rows::{Decided, Rows};
 pub use segment::{
-    CheckedChunk, DamagedSpan, RecoveryReport, SealedExtent, SegmentFigures, SegmentLog,
-    SegmentOptions, TornTail,
+    CheckedChunk, CompactionLimits, CompactionReport, CompactionStep, DamagedSpan, FreshExtent,
+    HeldExtent, RecoveryReport, SealedExtent, SegmentFigures, SegmentLog, SegmentOptions, TornTail,
+    VerifiedExtent,
 };

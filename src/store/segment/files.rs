@@ -1,6 +1,6 @@
 //! Open segment files, so that a read does not open one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -21,6 +21,9 @@ pub(super) struct SegmentFiles {
 struct OpenFiles {
     uses: u64,
     files: BTreeMap<SegmentNumber, (u64, Arc<dyn DiskFile>)>,
+    /// Segments that are gone: whoever still has one open keeps it to himself, so that its room
+    /// is given back with the last read.
+    removed: BTreeSet<SegmentNumber>,
 }
 
 impl OpenFiles {
@@ -32,6 +35,9 @@ impl OpenFiles {
     }
 
     fn put(&mut self, number: SegmentNumber, file: Arc<dyn DiskFile>) {
+        if self.removed.contains(&number) {
+            return;
+        }
         while self.files.len() >= OPEN_FILES_MAX {
             let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used);
             let Some(oldest) = oldest.map(|(number, _)| *number) else { break };
@@ -66,5 +72,14 @@ impl SegmentFiles {
         let file = self.disk.open(&number.file_name(), Create::IfMissing)?;
         self.open.lock().put(number, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Removes a segment for good. Its name is gone durably once the folder is synced.
+    pub(super) fn remove(&self, number: SegmentNumber) -> Result<(), StoreError> {
+        self.disk.remove(&number.file_name())?;
+        let mut open = self.open.lock();
+        open.removed.insert(number);
+        open.files.remove(&number);
+        Ok(())
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! The same bytes are part of the seal and the value of the `Family::Chunks` row.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::record::{HEADER_LENGTH, Place};
 use super::{FragmentKey, SegmentNumber};
-use crate::types::DiskId;
+use crate::types::{DiskId, ExtentId};
 
 const ROW_FORMAT: u16 = 1;
 const POSITION_FORMAT: u16 = 1;
@@ -22,6 +24,11 @@ struct Run {
 }
 
 impl Run {
+    /// Bytes of its records.
+    fn bytes(&self) -> u64 {
+        u64::from(self.count).saturating_mul(HEADER_LENGTH + u64::from(self.length))
+    }
+
     fn place(&self, index: u32) -> Place {
         let stride = HEADER_LENGTH + u64::from(self.length);
         let offset = self.first.offset.saturating_add(u64::from(index).saturating_mul(stride));
@@ -34,6 +41,13 @@ impl Run {
 pub(super) struct Located {
     pub(super) place: Place,
     pub(super) length: u32,
+}
+
+impl Located {
+    /// Bytes of the record.
+    pub(super) fn bytes(&self) -> u64 {
+        HEADER_LENGTH + u64::from(self.length)
+    }
 }
 
 /// The runs of one extent, in the order of its chunks.
@@ -60,6 +74,38 @@ impl Runs {
     /// Payload bytes of all chunks.
     pub(super) fn length(&self) -> u64 {
         self.0.iter().map(|run| u64::from(run.count).saturating_mul(run.length.into())).sum()
+    }
+
+    /// Every chunk in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Located> + '_ {
+        self.0.iter().flat_map(|run| {
+            (0..run.count).map(|index| Located { place: run.place(index), length: run.length })
+        })
+    }
+
+    /// The segments of the runs, and the bytes of each run's records.
+    pub(super) fn bytes_by_segment(&self) -> impl Iterator<Item = (SegmentNumber, u64)> + '_ {
+        self.0.iter().map(|run| (run.first.segment, run.bytes()))
+    }
+
+    /// Bytes of the records that lie in `segment`; `None` if no run points there.
+    pub(super) fn bytes_in(&self, segment: SegmentNumber) -> Option<u64> {
+        let there = self.bytes_by_segment().filter(|(number, _)| *number == segment);
+        there.map(|(_, bytes)| bytes).reduce(u64::saturating_add)
+    }
+
+    /// The numbers of the chunks in `segment`, as ranges.
+    pub(super) fn chunks_in(&self, segment: SegmentNumber) -> Vec<Range<u32>> {
+        let mut first = 0_u32;
+        let mut ranges = Vec::new();
+        for run in &self.0 {
+            let next = first.saturating_add(run.count);
+            if run.first.segment == segment {
+                ranges.push(first..next);
+            }
+            first = next;
+        }
+        ranges
     }
 
     pub(super) fn locate(&self, chunk: u32) -> Option<Located> {
@@ -125,6 +171,14 @@ impl IndexRow {
     }
 }
 
+/// The runs in the value of a `Family::Chunks` row, if it is of a sealed extent.
+pub(super) fn sealed_runs(row: &[u8]) -> Option<Runs> {
+    match IndexRow::decode(row) {
+        Some((IndexRow::Sealed(runs), [])) => Some(runs),
+        _ => None,
+    }
+}
+
 /// The key of the extent's record: sixteen bytes of id, one of fragment.
 pub(super) fn extent_key(key: FragmentKey) -> Bytes {
     let mut bytes = BytesMut::with_capacity(17);
@@ -140,6 +194,22 @@ pub(super) fn chunks_key(key: FragmentKey, disk: DiskId) -> Bytes {
     bytes.put_u8(key.fragment);
     bytes.put_slice(disk.as_bytes());
     bytes.freeze()
+}
+
+/// The extent of a row in `Family::Extents` or `Family::Fresh`.
+pub(super) fn parse_extent_key(key: &[u8]) -> Option<FragmentKey> {
+    let (extent, rest) = key.split_first_chunk::<16>()?;
+    let [fragment] = rest else { return None };
+    Some(FragmentKey { extent: ExtentId::from_bytes(*extent), fragment: *fragment })
+}
+
+/// The extent of a row in `Family::Chunks`, if the row is about `disk`.
+pub(super) fn parse_chunks_key(key: &[u8], disk: DiskId) -> Option<FragmentKey> {
+    let (extent_key, of) = key.split_at_checked(17)?;
+    if of != disk.as_bytes() {
+        return None;
+    }
+    parse_extent_key(extent_key)
 }
 
 /// The key of a log's position in `Family::Local`.

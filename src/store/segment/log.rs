@@ -8,15 +8,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::compaction::Compacting;
 use super::files::SegmentFiles;
+use super::ledger::Ledger;
 use super::reader::{CheckedChunk, Reader};
 use super::record::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::recovery::{RecoveryReport, recover};
-use super::writer::{Action, Request, Writer};
+use super::writer::{Action, Reply, Request, Work, Writer};
 use super::{FragmentKey, SealedExtent, SegmentFigures, SegmentOptions, refused};
 use crate::codec::Crc32c;
 use crate::env::{TaskHandle, Tasks, blocking};
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, DiskSpace};
 use crate::store::driver::{self, Burst};
 use crate::store::error::StoreError;
 use crate::store::figures::SEGMENT_LATENCY;
@@ -31,12 +33,17 @@ const CHUNKS_MAX: u32 = 1 << 16;
 /// The chunks of one data folder. Clones share one writer, which ends with the last of them.
 #[derive(Clone)]
 pub struct SegmentLog {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     shared: Arc<Shared>,
-    reader: Arc<Reader>,
+    pub(super) reader: Arc<Reader>,
+    pub(super) files: Arc<SegmentFiles>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) fresh: Arc<Notify>,
+    /// Held by the one compaction that works.
+    pub(super) compacting: tokio::sync::Mutex<Compacting>,
     tasks: Arc<dyn Tasks>,
     room_max: u32,
     _task: TaskHandle,
@@ -47,7 +54,6 @@ struct Shared {
     room: Arc<Semaphore>,
     wake: Arc<Notify>,
     writer: Mutex<Writer>,
-    figures: Mutex<SegmentFigures>,
 }
 
 #[derive(Default)]
@@ -72,20 +78,44 @@ impl SegmentLog {
     ) -> Result<(Self, RecoveryReport), StoreError> {
         let files = Arc::new(SegmentFiles::new(disk));
         let (recovering, rows) = (Arc::clone(&files), Arc::clone(&meta));
-        let recovered = blocking(&tasks, move || recover(&recovering, &*rows, options.disk)).await;
-        let recovered = recovered.unwrap_or(Err(StoreError::Stopping))?;
-        let writer = Writer::new(options, Arc::clone(&meta), Arc::clone(&files), &recovered)?;
+        let recovered = blocking(&tasks, move || {
+            let recovered = recover(&recovering, &*rows, options.disk)?;
+            let ledger = Ledger::open(options.disk, rows, &recovered.lengths)?;
+            Ok((recovered, Arc::new(ledger)))
+        });
+        let (recovered, ledger) = recovered.await.unwrap_or(Err(StoreError::Stopping))?;
+        let fresh = Arc::new(Notify::new());
+        // Rows of an earlier run may wait.
+        fresh.notify_one();
+        let writer = Writer::new(
+            options,
+            Arc::clone(&meta),
+            Arc::clone(&files),
+            &recovered,
+            Arc::clone(&ledger),
+            Arc::clone(&fresh),
+        )?;
         let room_max = u32::try_from(options.queue_bytes_max.0).unwrap_or(u32::MAX).max(1);
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::default()),
             room: Arc::new(Semaphore::new(usize::try_from(room_max).unwrap_or(1))),
             wake: Arc::default(),
-            figures: Mutex::new(writer.figures()),
             writer: Mutex::new(writer),
         });
         let task = driver::start("segment writer", &shared, Arc::clone(&tasks));
-        let reader = Arc::new(Reader::new(options.disk, meta, files));
-        let inner = Inner { shared, reader, tasks, room_max, _task: task };
+        let reader = Arc::new(Reader::new(options.disk, meta, Arc::clone(&files)));
+        let compacting = tokio::sync::Mutex::default();
+        let inner = Inner {
+            shared,
+            reader,
+            files,
+            ledger,
+            fresh,
+            compacting,
+            tasks,
+            room_max,
+            _task: task,
+        };
         Ok((Self { inner: Arc::new(inner) }, recovered.report))
     }
 
@@ -106,7 +136,8 @@ impl SegmentLog {
         let key = FragmentKey { extent, fragment };
         check_chunk(key, chunk, crc, &payload)?;
         let room = self.inner.room(payload.len()).await?;
-        self.inner.shared.send(key, Action::Chunk { number: chunk, crc, payload }, Some(room))
+        let action = Action::Chunk { number: chunk, crc, payload };
+        self.inner.shared.send(Work::Extent(key, action), Some(room))
     }
 
     /// Makes the extent's chunks 0 to `chunks` durable together with `record`, which becomes its
@@ -126,7 +157,8 @@ impl SegmentLog {
         check_seal(key, chunks, &record)?;
         let room = self.inner.room(record.len()).await?;
         let (reply, answer) = oneshot::channel();
-        self.inner.shared.send(key, Action::Seal { chunks, record, reply }, Some(room))?;
+        let action = Action::Seal { chunks, record, reply };
+        self.inner.shared.send(Work::Extent(key, action), Some(room))?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
 
@@ -149,7 +181,8 @@ impl SegmentLog {
         let bytes = chunks.iter().map(|(_, payload)| payload.len() + HEADER_BYTES).sum::<usize>();
         let room = self.inner.room(bytes + record.len()).await?;
         let (reply, answer) = oneshot::channel();
-        self.inner.shared.send(key, Action::Whole { chunks, record, reply }, Some(room))?;
+        let action = Action::Whole { chunks, record, reply };
+        self.inner.shared.send(Work::Extent(key, action), Some(room))?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
 
@@ -157,15 +190,19 @@ impl SegmentLog {
     pub fn abandon(&self, extent: ExtentId, fragment: u8) {
         let key = FragmentKey { extent, fragment };
         // A log that has stopped has forgotten it already.
-        drop(self.inner.shared.send(key, Action::Abandon, None));
+        drop(self.inner.shared.send(Work::Extent(key, Action::Abandon), None));
     }
 
     /// Adds to `batch` what forgets a sealed extent here: once it is committed, its bytes are
-    /// dead. The row in `Family::Extents` is the caller's to change in the same batch.
+    /// dead, and a compaction gives their room back. If it is dropped or fails, nothing changes.
+    /// The row in `Family::Extents` is the caller's to change in the same batch.
+    ///
+    /// The batch itself, or a copy of it, must be what is written: it keeps compactions from the
+    /// extent until then.
     pub fn forget(&self, extent: ExtentId, fragment: u8, batch: &mut Batch) {
         // Replay begins behind the seals whose rows were durable before this batch, so it does
         // not bring the extent back.
-        self.inner.reader.forget(FragmentKey { extent, fragment }, batch);
+        self.inner.ledger.forget(FragmentKey { extent, fragment }, batch);
     }
 
     /// What is durable of an extent.
@@ -188,15 +225,17 @@ impl SegmentLog {
     ) -> Result<Option<CheckedChunk>, StoreError> {
         let key = FragmentKey { extent, fragment };
         let Some(runs) = self.inner.reader.runs(key)? else { return Ok(None) };
-        let Some(located) = runs.locate(chunk) else { return Ok(None) };
+        if chunk >= runs.chunks() {
+            return Ok(None);
+        }
         let reader = Arc::clone(&self.inner.reader);
-        let read = blocking(&self.inner.tasks, move || reader.read(key, chunk, located)).await;
-        read.unwrap_or(Err(StoreError::Stopping)).map(Some)
+        self.inner.blocking(move || reader.read(key, chunk, &runs)).await
     }
 
     /// The first chunks of a range, in one hop off the async threads: as many as lie within
     /// 4 MiB, at least one if there is one; ask again from where it ended. Each is checked by
-    /// itself. `None` only if the extent is certainly not here.
+    /// itself. `None` only if the extent is certainly not here; fewer than asked for if it is
+    /// forgotten meanwhile.
     ///
     /// # Errors
     /// Outside, if the extent cannot be found; inside, [`StoreError::Damaged`] for that chunk.
@@ -220,18 +259,52 @@ impl SegmentLog {
     /// Those of the tables.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         let reader = Arc::clone(&self.inner.reader);
-        let synced = blocking(&self.inner.tasks, move || reader.meta().sync()).await;
-        synced.unwrap_or(Err(StoreError::Stopping))
+        self.inner.blocking(move || reader.meta().sync()).await
     }
 
-    /// Sizes for `/metrics`, as of the last group.
+    /// Sizes for `/metrics`.
     #[must_use]
     pub fn figures(&self) -> SegmentFigures {
-        *self.inner.shared.figures.lock()
+        self.inner.ledger.figures()
+    }
+
+    /// Room on the disk. Compaction of a segment needs room for what it copies, so writers are to
+    /// be refused before the last of it is gone.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub async fn space(&self) -> Result<DiskSpace, StoreError> {
+        let files = Arc::clone(&self.inner.files);
+        self.inner.blocking(move || files.disk().space()).await
     }
 }
 
 impl Inner {
+    /// Runs `work` off the async threads.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        blocking(&self.tasks, work).await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    /// Queues work of `bytes` and waits for its answer.
+    pub(super) async fn ask<T>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(Reply<T>) -> Work,
+    ) -> Result<T, StoreError> {
+        let room = self.room(bytes).await?;
+        let (reply, answer) = oneshot::channel();
+        self.shared.send(work(reply), Some(room))?;
+        answer.await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    /// Nothing more is written.
+    pub(super) fn stop(&self, error: &StoreError) {
+        self.shared.stop(error);
+    }
+
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
         // A request that is larger than the whole queue gets the queue for itself.
         let bytes = u32::try_from(bytes + HEADER_BYTES).unwrap_or(u32::MAX).min(self.room_max);
@@ -243,17 +316,12 @@ impl Inner {
 }
 
 impl Shared {
-    fn send(
-        &self,
-        key: FragmentKey,
-        action: Action,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), StoreError> {
+    fn send(&self, work: Work, room: Option<OwnedSemaphorePermit>) -> Result<(), StoreError> {
         let mut queue = self.queue.lock();
         if let Some(stopped) = &queue.stopped {
             return Err(stopped.clone());
         }
-        queue.requests.push_back(Request { key, action, room });
+        queue.requests.push_back(Request { work, room });
         if !std::mem::replace(&mut queue.running, true) {
             self.wake.notify_one();
         }
@@ -281,10 +349,7 @@ impl Shared {
         };
         self.room.close();
         for request in refused {
-            if let Action::Seal { reply, .. } | Action::Whole { reply, .. } = request.action {
-                // A caller that has gone away wants no answer.
-                drop(reply.send(Err(error.clone())));
-            }
+            request.work.refuse(error);
         }
     }
 }
@@ -300,7 +365,6 @@ impl Burst for Shared {
             let timer = SEGMENT_LATENCY.start_timer();
             writer.write(group);
             timer.observe_duration();
-            *self.figures.lock() = writer.figures();
             if let Some(error) = writer.stopped() {
                 self.stop(error);
             }

@@ -29,18 +29,54 @@
 //! - *The index cannot be written after the sync.* The seal is answered with that error: like any
 //!   failed write, it may or may not be there after a restart.
 //! - *A writer goes away.* Its extent is abandoned; without a seal its chunks are dead bytes.
+//! - *An extent is sealed again*, because a chunk of it was damaged, or a compaction moved it. The
+//!   new row replaces the old one, whose bytes are dead. If a crash kept the new seal and lost one
+//!   of its chunks, recovery keeps the old row, whose bytes are still there.
 //! - *A crash between creating a segment and using it.* The old segment is synced before a new one
 //!   is created, and the folder before the new one is used; a last segment without a valid header
 //!   and without seals is removed.
+//!
+//! # Compaction
+//!
+//! Bytes die when an extent is forgotten, sealed again or abandoned. A compaction copies what
+//! lives in a segment to the end of the log, makes the copies durable with a seal of another kind
+//! (`Moved`), moves the rows, and removes the file. The races, and who wins:
+//!
+//! - *The extent is being forgotten.* [`SegmentLog::forget`] only adds to a batch that somebody
+//!   commits later. The batch holds the extent until it was committed, failed or dropped, and a
+//!   row that is held is not moved; looking and moving are under the lock that `forget` takes too.
+//!   If the batch failed, the row and its bytes are where they were. A `Moved` seal whose row was
+//!   not moved stays in the log: recovery applies it only to a row that is there, so it does not
+//!   bring the extent back.
+//! - *The extent is sealed again.* Both go through the one writer, and a row is moved only if it
+//!   is the one whose chunks were copied.
+//! - *The extent is still being written.* Its chunks may lie in a segment without a row that says
+//!   so; the writer knows, and such a segment stays.
+//! - *A reader has found the old place.* Bytes there do not change. If the file is gone, or
+//!   anything else fails, the reader looks at the row again, and says `Damaged` only if the row
+//!   still names what it tried.
+//! - *A chunk is damaged.* It is not copied, and its extent not moved: it answers `Damaged` as
+//!   before, and the segment stays until the extent is written again or forgotten.
+//! - *A crash.* Until the file is removed, both copies are there and every row points to one. A
+//!   file that a crash brings back is dead: no row points to it.
 //!
 //! # Invariants
 //! 1. A seal is answered only after its segment was synced, all its chunks with it.
 //! 2. A row derived from a seal is written only after that sync, so whatever can be found is
 //!    durable.
 //! 3. Recovery repeated changes nothing more.
+//! 4. A segment is removed only when no row points to it and none can come to: the position is
+//!    durable behind it, so no seal is replayed that names it; no extent that is being written has
+//!    chunks in it; and after both, no row of the whole index names it.
+//! 5. A compaction never creates a row: it replaces one, and what it names holds the same bytes.
+//! 6. The row of an extent in `Family::Fresh` is written with the rows of a seal, never with those
+//!    of a compaction.
 
+mod compaction;
 mod files;
 mod index;
+mod inventory;
+mod ledger;
 mod log;
 mod reader;
 mod record;
@@ -50,6 +86,8 @@ mod writer;
 
 use std::path::PathBuf;
 
+pub use compaction::{CompactionLimits, CompactionReport, CompactionStep};
+pub use inventory::{FreshExtent, HeldExtent, VerifiedExtent};
 pub use log::SegmentLog;
 pub use reader::CheckedChunk;
 pub use recovery::{DamagedSpan, RecoveryReport, TornTail};
@@ -109,6 +147,10 @@ pub struct SegmentFigures {
     pub segments: u64,
     /// Bytes in them, dead ones included.
     pub bytes: u64,
+    /// Bytes of the chunks that sealed extents consist of, with their headers.
+    pub live_bytes: u64,
+    /// Bytes that nothing needs: of forgotten, replaced and abandoned chunks, and of seals.
+    pub dead_bytes: u64,
     /// Extents that are being written.
     pub open_extents: u64,
 }

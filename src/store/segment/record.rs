@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Chunk,
     /// The end of an extent: the places of its chunks, and its record.
     Seal,
+    /// The same of an extent that was sealed before, some of whose chunks were copied.
+    Moved,
 }
 
 /// A record's header.
@@ -54,6 +56,7 @@ impl RecordHeader {
         bytes[4] = match self.kind {
             Kind::Chunk => 1,
             Kind::Seal => 2,
+            Kind::Moved => 3,
         };
         bytes[5] = self.key.fragment;
         bytes[6..8].copy_from_slice(&RECORD_FORMAT.to_le_bytes());
@@ -78,6 +81,7 @@ impl RecordHeader {
         let kind = match bytes[4] {
             1 => Kind::Chunk,
             2 => Kind::Seal,
+            3 => Kind::Moved,
             _ => return None,
         };
         let mut extent = [0; 16];

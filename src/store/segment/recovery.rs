@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use super::files::SegmentFiles;
 use super::index::{
-    IndexRow, chunks_key, decode_position, encode_position, extent_key, position_key,
+    IndexRow, Runs, chunks_key, decode_position, encode_position, extent_key, position_key,
+    sealed_runs,
 };
-use super::record::{FileHeader, HEADER_LENGTH, Place};
+use super::reader::read_checked;
+use super::record::{FileHeader, HEADER_LENGTH, Kind, Place};
 use super::scan::{BadSpan, FoundSeal, Hidden, SegmentScan, scan};
 use super::{FragmentKey, SegmentNumber};
 use crate::store::disk::Create;
@@ -69,8 +73,10 @@ pub(super) struct Recovered {
     pub(super) active: Option<Place>,
     /// The number of the next segment.
     pub(super) next: SegmentNumber,
-    /// Bytes in all segments.
-    pub(super) bytes: u64,
+    /// Up to where all rows are derived.
+    pub(super) position: Option<Place>,
+    /// The length of every segment.
+    pub(super) lengths: BTreeMap<SegmentNumber, u64>,
 }
 
 /// Recovers the log of `disk`. Blocks.
@@ -91,7 +97,7 @@ pub(super) fn recover(
         report: RecoveryReport { segments: super::widened(numbers.len()), ..Default::default() },
         tail_is_clean: true,
     };
-    let mut bytes = 0;
+    let mut lengths = BTreeMap::new();
     if let Some(known) = known
         && !numbers.contains(&known.segment)
     {
@@ -103,10 +109,9 @@ pub(super) fn recover(
             std::cmp::Ordering::Equal => known.offset,
             std::cmp::Ordering::Greater => u64::MAX,
         });
-        bytes += recovery.segment(number, from)?;
+        lengths.insert(number, recovery.segment(number, from)?);
     }
-    let newest = recovery.last.max(known.map(|known| known.segment));
-    recovery.finish(meta, newest, known, bytes)
+    recovery.finish(meta, known, lengths)
 }
 
 /// A last segment with neither header nor seals was being created when power was cut.
@@ -237,8 +242,8 @@ impl Recovery<'_> {
 
     /// Extents whose seal may have been in a damaged span.
     fn suspects(&self) -> BTreeSet<FragmentKey> {
-        let sealed: BTreeSet<FragmentKey> =
-            self.replay.seals.iter().map(|(_, seal)| seal.key).collect();
+        let seals = self.replay.seals.iter().filter(|(_, seal)| seal.kind == Kind::Seal);
+        let sealed: BTreeSet<FragmentKey> = seals.map(|(_, seal)| seal.key).collect();
         let mut suspects = BTreeSet::new();
         for (damage, hidden) in &self.replay.damaged {
             match hidden {
@@ -260,44 +265,113 @@ impl Recovery<'_> {
     fn finish(
         mut self,
         meta: &dyn MetaStore,
-        newest: Option<SegmentNumber>,
         known: Option<Place>,
-        bytes: u64,
+        lengths: BTreeMap<SegmentNumber, u64>,
     ) -> Result<Recovered, StoreError> {
-        let mut rows = Rows { meta, batch: Batch::new() };
-        for key in self.suspects() {
-            let row_key = chunks_key(key, self.disk);
-            if meta.get(Family::Chunks, &row_key)?.is_none() {
-                rows.batch.put(Family::Chunks, row_key, IndexRow::Suspect.encode());
+        let mut rows =
+            Rows { meta, disk: self.disk, batch: Batch::new(), replayed: BTreeMap::new() };
+        let suspects = self.suspects();
+        for (_, seal) in std::mem::take(&mut self.replay.seals) {
+            let absence = match known {
+                Some(_) if !suspects.contains(&seal.key) => Absence::Forgotten,
+                _ => Absence::Lost,
+            };
+            self.replay_seal(&mut rows, seal, absence)?;
+        }
+        for key in suspects {
+            if rows.current(key)?.is_none() {
+                rows.batch.put(
+                    Family::Chunks,
+                    chunks_key(key, self.disk),
+                    IndexRow::Suspect.encode(),
+                );
                 self.report.suspects.push((key.extent, key.fragment));
                 rows.flush_if_large()?;
             }
         }
         self.report.suspects.truncate(REPORTED_MAX);
-        self.report.replayed_seals = super::widened(self.replay.seals.len());
-        for (_, seal) in std::mem::take(&mut self.replay.seals) {
-            rows.batch.put(Family::Chunks, chunks_key(seal.key, self.disk), seal.row);
-            rows.batch.put(Family::Extents, extent_key(seal.key), seal.record);
-            rows.flush_if_large()?;
-        }
         if let Some(end) = self.replay.end.filter(|end| Some(*end) != known) {
             rows.batch.put(Family::Local, position_key(self.disk), encode_position(end));
         }
         rows.flush(Durability::Synced)?;
+        let newest = self.last.max(known.map(|known| known.segment));
         let next = newest.map_or(SegmentNumber(1), SegmentNumber::next);
         let clean = self.tail_is_clean && newest == self.last;
         let active = self.replay.end.filter(|end| clean && Some(end.segment) == self.last);
-        Ok(Recovered { report: self.report, active, next, bytes })
+        let position = self.replay.end.or(known);
+        Ok(Recovered { report: self.report, active, next, position, lengths })
     }
+
+    /// Derives the rows of one seal.
+    fn replay_seal(
+        &mut self,
+        rows: &mut Rows<'_>,
+        seal: FoundSeal,
+        absence: Absence,
+    ) -> Result<(), StoreError> {
+        let row = rows.current(seal.key)?;
+        let before = row.as_deref().and_then(sealed_runs);
+        // A power cut may have kept a seal and lost one of its chunks. The bytes that it was to
+        // replace are still there: their segment goes only once such a seal is not replayed.
+        if let Some(before) = &before
+            && !self.is_intact(&seal, before)
+        {
+            tracing::warn!(extent = %seal.key.extent, fragment = seal.key.fragment,
+                "kept an extent's older bytes: the newer ones did not survive a crash");
+            return Ok(());
+        }
+        let moved = seal.kind == Kind::Moved;
+        if moved && row.is_none() && absence == Absence::Forgotten {
+            return Ok(());
+        }
+        rows.batch.put(Family::Chunks, chunks_key(seal.key, self.disk), seal.row.clone());
+        if !moved || before.is_none() {
+            rows.batch.put(Family::Extents, extent_key(seal.key), seal.record);
+            rows.batch.put(Family::Fresh, extent_key(seal.key), Bytes::new());
+        }
+        rows.replayed.insert(seal.key, seal.row);
+        self.report.replayed_seals += 1;
+        rows.flush_if_large()
+    }
+
+    /// Whether all chunks of a seal that do not lie where they lay `before` can be read.
+    fn is_intact(&self, seal: &FoundSeal, before: &Runs) -> bool {
+        let Some(runs) = sealed_runs(&seal.row) else { return false };
+        let mut old = before.iter();
+        (0..).zip(runs.iter()).all(|(chunk, located)| {
+            old.next() == Some(located)
+                || read_checked(self.files, self.disk, seal.key, chunk, located).is_ok()
+        })
+    }
+}
+
+/// Why an extent that was sealed before has no row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absence {
+    /// Its older seal was derived, so somebody forgot it.
+    Forgotten,
+    /// There may have been one.
+    Lost,
 }
 
 /// Derived rows on their way.
 struct Rows<'a> {
     meta: &'a dyn MetaStore,
+    disk: DiskId,
     batch: Batch,
+    /// The last row of each extent that was replayed.
+    replayed: BTreeMap<FragmentKey, Bytes>,
 }
 
 impl Rows<'_> {
+    /// The extent's row as far as it was replayed.
+    fn current(&self, key: FragmentKey) -> Result<Option<Bytes>, StoreError> {
+        match self.replayed.get(&key) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.meta.get(Family::Chunks, &chunks_key(key, self.disk)),
+        }
+    }
+
     fn flush_if_large(&mut self) -> Result<(), StoreError> {
         // Counting the weight of a batch walks over it, so only every so many rows.
         let due = self.batch.operations().len().is_multiple_of(512);

@@ -22,6 +22,8 @@ const SECTOR_BYTES: u64 = 4096;
 
 /// A seal whose record is intact.
 pub(super) struct FoundSeal {
+    /// [`Kind::Seal`] or [`Kind::Moved`].
+    pub(super) kind: Kind,
     pub(super) key: FragmentKey,
     pub(super) offset: u64,
     pub(super) row: Bytes,
@@ -100,10 +102,10 @@ impl Walk {
         found.seen.entry(header.key).or_insert(position);
         let end = position.saturating_add(header.record_length());
         match self.payload(position, &header) {
-            Some(payload) if header.kind == Kind::Seal => match parse_seal(payload) {
+            Some(payload) if header.kind != Kind::Chunk => match parse_seal(payload) {
                 Some((row, record)) => {
-                    let seal = FoundSeal { key: header.key, offset: position, row, record };
-                    found.seals.push(seal);
+                    let (kind, key) = (header.kind, header.key);
+                    found.seals.push(FoundSeal { kind, key, offset: position, row, record });
                 }
                 None => found.bad.push(bad_record(position, end, &header)),
             },
@@ -148,7 +150,7 @@ impl Walk {
 fn bad_record(start: u64, end: u64, header: &RecordHeader) -> BadSpan {
     let hidden = match header.kind {
         Kind::Chunk => Hidden::Chunk,
-        Kind::Seal => Hidden::Seal(header.key),
+        Kind::Seal | Kind::Moved => Hidden::Seal(header.key),
     };
     BadSpan { start, end, hidden }
 }
