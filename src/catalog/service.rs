@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::blob::Blobs;
+use crate::blob::{Blobs, ExtentRow};
 use crate::replication::{Coordinator, Guard, Level, ReplicationError, Served, Tables};
 use crate::types::{ByteCount, UploadId};
 
@@ -151,6 +151,7 @@ impl Catalog {
             .with::<UploadRow>()
             .with::<BucketRow>()
             .with::<CredentialRow>()
+            .with::<ExtentRow>()
     }
 
     /// The catalogue over this node's coordinator and extents. Loads this node's copies of

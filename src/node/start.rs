@@ -173,7 +173,7 @@ impl Node {
             peers as Arc<dyn PeerView>,
         )
         .with_patience(settings.patience);
-        let blobs = Blobs::new(coordinator.clone(), segments);
+        let blobs = Blobs::new(coordinator.clone(), segments)?;
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
         let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
