@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use quorate::catalog::CatalogLimits;
+use quorate::blob::UpkeepSettings;
+use quorate::catalog::{CatalogLimits, CollectionSettings};
 use quorate::env::Tasks;
 use quorate::membership::Identity;
 use quorate::net::{LinkFacts, Transport};
@@ -205,6 +206,12 @@ impl Cluster {
             patience: self.options.patience,
             segment_size: self.options.segment_size,
             hints: HintLimits::default(),
+            upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
+            collection: CollectionSettings {
+                read_grace: Duration::from_secs(20),
+                read_grace_min: Duration::from_secs(20),
+                ..CollectionSettings::default()
+            },
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
     }

@@ -10,7 +10,7 @@ use crate::net::{BulkStream, Message};
 use crate::replication::{BytesPusher, RowKey};
 use crate::types::{ExtentId, NodeId};
 
-use super::extent::{extent_of, chunks_of};
+use super::extent::{chunks_of, extent_of};
 use super::extent_row::{ExtentRow, ExtentState};
 use super::lane::{LaneError, STALL_MAX, lane_result};
 use super::service::{BLOB_SERVICE, Blobs, HOP_CHUNKS, WHOLE};
@@ -29,12 +29,7 @@ impl BytesPusher for Blobs {
 }
 
 impl Blobs {
-    async fn push_extent(
-        &self,
-        owner: NodeId,
-        row: &RowKey,
-        record: &[u8],
-    ) -> Result<(), String> {
+    async fn push_extent(&self, owner: NodeId, row: &RowKey, record: &[u8]) -> Result<(), String> {
         let extent = extent_of(row).ok_or("no extent's row")?;
         let wanted = decode_format::<ExtentRow>(record).map_err(|error| error.to_string())?;
         if wanted.state == ExtentState::Gone {
@@ -59,7 +54,8 @@ impl Blobs {
         stream.sender.finish().await.map_err(|error| error.to_string())?;
         let deadline = deadline_in(clock, STALL_MAX * 6);
         let reply = timeout_at(clock, deadline, stream.receiver.next()).await;
-        let reply = reply.ok_or("no answer to a seal in time")?.map_err(|error| error.to_string())?;
+        let reply =
+            reply.ok_or("no answer to a seal in time")?.map_err(|error| error.to_string())?;
         lane_result(&reply.ok_or("no answer to a seal")?).map_err(|error| match error {
             LaneError::Full(reason) => format!("no room: {reason}"),
             LaneError::Failed(reason) => reason,

@@ -8,9 +8,7 @@ use tokio::sync::Semaphore;
 use crate::codec::{decode_message, encode_format, encode_message};
 use crate::membership::Liveness;
 use crate::net::{BulkStream, HandlerError, Message, ServiceId};
-use crate::replication::{
-    Companion, Coordinator, Level, Outcome, ReplicaPlan, ReplicationError,
-};
+use crate::replication::{Companion, Coordinator, Level, Outcome, ReplicaPlan, ReplicationError};
 use crate::store::{SegmentLog, StoreError};
 use crate::types::{ExtentId, NodeId};
 

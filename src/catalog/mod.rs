@@ -11,6 +11,9 @@
 
 mod body;
 mod buckets;
+mod closed_uploads;
+mod collector;
+mod companion;
 mod composite;
 mod error;
 mod full_copy;
@@ -19,17 +22,21 @@ mod listing;
 mod local_copy;
 mod location;
 mod objects;
+mod orphans;
 mod reader;
 mod records;
 mod remote;
 mod rows;
 mod secret_box;
 mod service;
+mod unref;
 mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
+pub use collector::CollectionSettings;
 pub use error::CatalogError;
 pub use location::{KeyLocation, OwnerHolds};
+pub use orphans::PurgeFloors;
 pub use reader::ObjectReader;
 pub use records::{
     BucketName, BucketRecord, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,

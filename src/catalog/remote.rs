@@ -4,6 +4,7 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::causality::HybridTime;
 use crate::codec::{decode_message, encode_message};
 use crate::net::{HandlerError, Message, ServiceId};
 use crate::replication::{Level, Outcome, TableId};
@@ -42,6 +43,10 @@ pub(super) enum CatalogRequest {
         table: TableId,
         after: bytes::Bytes,
     },
+    /// How far the past of this partition is closed.
+    PurgeFloor {
+        partition: u32,
+    },
 }
 
 /// What they answer.
@@ -58,6 +63,9 @@ pub(super) enum CatalogReply {
     },
     Rows {
         rows: TableRows,
+    },
+    PurgeFloor {
+        floor: HybridTime,
     },
     Failed {
         error: RemoteError,
@@ -161,6 +169,9 @@ impl Catalog {
                 .all_rows(table)
                 .map(|rows| CatalogReply::Rows { rows: TableRows::page(rows, &after) })
                 .map_err(CatalogError::from),
+            CatalogRequest::PurgeFloor { partition } => {
+                Ok(CatalogReply::PurgeFloor { floor: self.own_floor(partition.into()) })
+            }
         };
         result.unwrap_or_else(|error| CatalogReply::Failed { error: error.into() })
     }
@@ -172,8 +183,12 @@ impl Catalog {
     pub async fn serve(&self, request: Message) -> Result<Message, HandlerError> {
         let request = decode_message::<CatalogRequest>(&request.body)
             .map_err(|error| HandlerError::Refused(error.to_string()))?;
-        let reads_only =
-            matches!(request, CatalogRequest::Digest { .. } | CatalogRequest::Rows { .. });
+        let reads_only = matches!(
+            request,
+            CatalogRequest::Digest { .. }
+                | CatalogRequest::Rows { .. }
+                | CatalogRequest::PurgeFloor { .. }
+        );
         let decider = full_copy::decider(&self.coordinator)
             .map_err(|error| HandlerError::Refused(error.to_string()))?;
         if !reads_only && decider != self.coordinator.site().node {

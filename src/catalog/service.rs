@@ -1,16 +1,21 @@
 //! The catalogue itself, and what its requests and answers look like.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::blob::{Blobs, ExtentRow};
-use crate::replication::{Coordinator, Guard, Level, ReplicationError, Served, Tables};
+use crate::replication::{
+    Companion, Coordinator, Guard, Level, ReplicationError, Served, TableId, Tables,
+};
 use crate::types::{ByteCount, UploadId};
 
+use super::companion::HeadCompanion;
 use super::full_copy::{Changes, start_exchange};
 use super::local_copy::LocalCopy;
+use super::orphans::PurgeFloors;
 use super::records::{BucketName, ObjectHead, OwnerId, PartSummary, UploadSummary};
 use super::rows::{BucketRow, CredentialRow, ObjectRow, UploadRow};
 use super::secret_box::SecretBox;
@@ -140,6 +145,7 @@ pub struct Catalog {
     pub(super) changes: Changes,
     pub(super) limits: CatalogLimits,
     pub(super) bodies: Arc<Semaphore>,
+    pub(super) floors: Arc<OnceLock<Arc<dyn PurgeFloors>>>,
 }
 
 impl Catalog {
@@ -174,6 +180,7 @@ impl Catalog {
             changes: Changes::default(),
             bodies: Arc::new(Semaphore::new(limits.bodies_max)),
             limits,
+            floors: Arc::default(),
         };
         start_exchange(&catalog);
         Ok(catalog)
@@ -183,6 +190,17 @@ impl Catalog {
     #[must_use]
     pub fn guard(&self) -> Arc<dyn Guard> {
         Arc::clone(&self.local) as Arc<dyn Guard>
+    }
+
+    /// What goes with every change of a head or an upload.
+    #[must_use]
+    pub fn companions(&self) -> BTreeMap<TableId, Arc<dyn Companion>> {
+        let site = Arc::clone(self.coordinator.site());
+        let companion: Arc<dyn Companion> = HeadCompanion::new(site);
+        [TableId::Objects, TableId::Uploads]
+            .into_iter()
+            .map(|table| (table, Arc::clone(&companion)))
+            .collect()
     }
 
     /// Why this node knows nothing of buckets and credentials yet; `None` if it does.

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use crate::causality::HybridTime;
 use crate::blob::ExtentRef;
+use crate::causality::HybridTime;
 use crate::codec::{decode_format, encode_format};
 use crate::env::UnixMillis;
 use crate::replication::{

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::blob::Blobs;
-use crate::catalog::{Catalog, CatalogLimits, SecretBox};
+use crate::blob::{Blobs, UpkeepSettings};
+use crate::catalog::{Catalog, CatalogLimits, CollectionSettings, SecretBox};
 use crate::causality::HybridTime;
-use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
+use crate::env::{Clock, Entropy, Monotonic, TaskHandle, Tasks, blocking};
 use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
 use crate::net::Transport;
 use crate::replication::{
     Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
-    Replica, ReplicationError, Site,
+    Replica, ReplicationError, Site, TableId,
 };
 use crate::ring::Capacity;
 use crate::store::{
@@ -49,6 +49,10 @@ pub struct NodeSettings {
     pub segment_size: ByteCount,
     /// How much it keeps for owners that are away.
     pub hints: HintLimits,
+    /// How thoroughly it looks after its bytes.
+    pub upkeep: UpkeepSettings,
+    /// When it frees bytes that lost their name.
+    pub collection: CollectionSettings,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -139,6 +143,8 @@ pub struct Node {
     pub settings: NodeSettings,
     /// When it started.
     pub started: Monotonic,
+    /// What looks after its bytes.
+    _workers: Vec<TaskHandle>,
 }
 
 impl Node {
@@ -180,7 +186,11 @@ impl Node {
         coordinator
             .replica()
             .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
+        let mut companions = catalog.companions();
+        companions.insert(TableId::Extents, blobs.companion());
+        coordinator.replica().set_companions(companions);
         let hints = Hints::new(coordinator.clone(), ledger);
+        hints.set_pusher(Arc::new(blobs.clone()));
         hints.start();
         let membership = Membership::new(
             MembershipSeams {
@@ -201,6 +211,9 @@ impl Node {
             catalog: catalog.clone(),
         }));
         let started = seams.clock.monotonic();
+        let mut workers = blobs.start_upkeep(settings.upkeep);
+        workers.push(catalog.start_collection(settings.collection));
+        workers.push(catalog.start_orphanage(settings.collection.read_grace));
         let node = Arc::new(Self {
             membership,
             catalog,
@@ -210,6 +223,7 @@ impl Node {
             seams,
             settings,
             started,
+            _workers: workers,
         });
         node.begin_to_speak();
         Ok(node)

@@ -1,0 +1,30 @@
+//! What the catalogue adds to the batch of every change of a head or an upload.
+
+use std::sync::Arc;
+
+use crate::replication::{BytesHere, Change, Companion, ReplicationError, Site};
+use crate::store::Batch;
+
+use super::unref::note_unrefs;
+
+/// The catalogue's companion of objects and uploads.
+pub(super) struct HeadCompanion {
+    site: Arc<Site>,
+}
+
+impl HeadCompanion {
+    pub(super) fn new(site: Arc<Site>) -> Arc<Self> {
+        Arc::new(Self { site })
+    }
+}
+
+impl Companion for HeadCompanion {
+    fn accompany(
+        &self,
+        change: &Change<'_>,
+        batch: &mut Batch,
+    ) -> Result<BytesHere, ReplicationError> {
+        note_unrefs(change, self.site.now(), batch)?;
+        Ok(BytesHere::All)
+    }
+}
