@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::env::metrics;
 use crate::replication::ReplicationError;
-use crate::store::{Batch, Family, HeldExtent, KeyRange, StoreError, Visit};
+use crate::store::{Batch, Family, HeldExtent, KeyRange, MetaStore, SegmentLog, StoreError, Visit};
 use crate::types::ExtentId;
 
 use super::service::{Blobs, WHOLE};
@@ -133,25 +133,8 @@ impl Blobs {
         while let Some(start) = from {
             let segments = self.segments.clone();
             let rows = self.coordinator.replica().rows();
-            let (lost, next) = rows
-                .scan_with(move |meta| {
-                    let mut lost = Vec::new();
-                    let mut next = None;
-                    let mut seen = 0;
-                    let range = KeyRange { start, end: None };
-                    meta.scan(Family::ExtentRows, &range, &mut |key, _| {
-                        if seen >= PAGE {
-                            next = Some(key.to_vec());
-                            return Visit::Stop;
-                        }
-                        seen += 1;
-                        lost.extend(Wanted::parse(key));
-                        Visit::Next
-                    })?;
-                    lost.retain(|row| matches!(segments.find(row.extent, WHOLE), Ok(None)));
-                    Ok((lost, next))
-                })
-                .await?;
+            let page = rows.scan_with(move |meta| lost_rows(meta, &segments, start)).await?;
+            let (lost, next) = page;
             for row in lost {
                 self.look_for(row.extent, row.row.routing).await?;
             }
@@ -160,4 +143,24 @@ impl Blobs {
         }
         Ok(())
     }
+}
+
+/// Rows of a page whose extents are not here, and where the next page begins.
+fn lost_rows(
+    meta: &dyn MetaStore,
+    segments: &SegmentLog,
+    start: Vec<u8>,
+) -> Result<(Vec<Wanted>, Option<Vec<u8>>), StoreError> {
+    let mut rows = Vec::new();
+    let mut next = None;
+    meta.scan(Family::ExtentRows, &KeyRange { start, end: None }, &mut |key, _| {
+        if rows.len() >= PAGE {
+            next = Some(key.to_vec());
+            return Visit::Stop;
+        }
+        rows.extend(Wanted::parse(key));
+        Visit::Next
+    })?;
+    rows.retain(|row| matches!(segments.find(row.extent, WHOLE), Ok(None)));
+    Ok((rows, next))
 }

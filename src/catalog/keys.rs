@@ -117,9 +117,9 @@ pub(super) fn uploads_of_key(key: &[u8]) -> [Bytes; 2] {
 
 /// The object key and upload that a sort key of an upload or of a part names.
 pub(super) fn upload_part_of(sort: &[u8]) -> Option<(Bytes, UploadId)> {
-    let whole = match sort.first()? {
-        &UPLOADS => sort,
-        &PARTS => sort.split_last_chunk::<2>()?.0,
+    let whole = match *sort.first()? {
+        UPLOADS => sort,
+        PARTS => sort.split_last_chunk::<2>()?.0,
         _ => return None,
     };
     let (rest, upload) = whole.split_last_chunk::<16>()?;

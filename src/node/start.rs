@@ -186,9 +186,7 @@ impl Node {
         coordinator
             .replica()
             .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
-        let mut companions = catalog.companions();
-        companions.insert(TableId::Extents, blobs.companion());
-        coordinator.replica().set_companions(companions);
+        let workers = look_after_bytes(&settings, &catalog, &blobs);
         let hints = Hints::new(coordinator.clone(), ledger);
         hints.set_pusher(Arc::new(blobs.clone()));
         hints.start();
@@ -211,9 +209,6 @@ impl Node {
             catalog: catalog.clone(),
         }));
         let started = seams.clock.monotonic();
-        let mut workers = blobs.start_upkeep(settings.upkeep);
-        workers.push(catalog.start_collection(settings.collection));
-        workers.push(catalog.start_orphanage(settings.collection.read_grace));
         let node = Arc::new(Self {
             membership,
             catalog,
@@ -301,6 +296,17 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
+}
+
+/// Lets bytes follow their records: in the batch of each change, and by workers from then on.
+fn look_after_bytes(settings: &NodeSettings, catalog: &Catalog, blobs: &Blobs) -> Vec<TaskHandle> {
+    let mut companions = catalog.companions();
+    companions.insert(TableId::Extents, blobs.companion());
+    catalog.coordinator().replica().set_companions(companions);
+    let mut workers = blobs.start_upkeep(settings.upkeep);
+    workers.push(catalog.start_collection(settings.collection));
+    workers.push(catalog.start_orphanage(settings.collection.read_grace));
+    workers
 }
 
 async fn open_segments(
