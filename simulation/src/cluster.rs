@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate::blob::UpkeepSettings;
 use quorate::catalog::{CatalogLimits, CollectionSettings};
@@ -269,6 +270,13 @@ impl Cluster {
         let machines = self.machines.lock();
         let dark = machines.iter().filter(|(_, machine)| machine.power.is_off());
         dark.map(|(node, _)| *node).filter(|node| self.world.is_up(*node)).collect()
+    }
+
+    /// All rows of a machine's tables, for comparing.
+    #[must_use]
+    pub fn rows(&self, node: NodeId) -> BTreeMap<(Family, Bytes), Bytes> {
+        let meta = self.machines.lock().get(&node).map(|machine| machine.meta.clone());
+        meta.map(|meta| meta.rows()).unwrap_or_default()
     }
 
     /// The running node of a machine, once it has started.

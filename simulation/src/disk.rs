@@ -37,6 +37,7 @@ struct State {
     files_made: FileNumber,
     capacity: u64,
     sync_failures: u64,
+    folder_sync_failures: u64,
     dead: bool,
 }
 
@@ -73,6 +74,7 @@ impl SimDisk {
             files_made: 0,
             capacity: UNLIMITED,
             sync_failures: 0,
+            folder_sync_failures: 0,
             dead: false,
         };
         Self { state: Arc::new(Mutex::new(state)), power }
@@ -119,6 +121,11 @@ impl SimDisk {
     /// The next `count` syncs of files or folder fail.
     pub fn fail_syncs(&self, count: u64) {
         self.state.lock().sync_failures = count;
+    }
+
+    /// The next `count` syncs of the folder fail, those of files do not.
+    pub fn fail_folder_syncs(&self, count: u64) {
+        self.state.lock().folder_sync_failures = count;
     }
 
     /// Flips one bit of a byte, as rot does: nothing notices but a checksum.
@@ -206,11 +213,12 @@ impl State {
     }
 
     fn check_sync(&mut self) -> Result<(), StoreError> {
-        if self.sync_failures == 0 {
-            return Ok(());
-        }
-        self.sync_failures -= 1;
-        Err(StoreError::Stopped { path: simulated(), reason: "the sync failed".to_owned() })
+        counted_down(&mut self.sync_failures)
+    }
+
+    fn check_folder_sync(&mut self) -> Result<(), StoreError> {
+        counted_down(&mut self.folder_sync_failures)?;
+        self.check_sync()
     }
 }
 
@@ -255,7 +263,7 @@ impl Disk for SimDisk {
     fn sync_folder(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         survived(self.step(&state, "disk: sync folder")?)?;
-        state.check_sync()?;
+        state.check_folder_sync()?;
         state.names_unsynced.clear();
         state.names_synced = state.names.clone();
         Ok(())
@@ -439,6 +447,15 @@ fn place(file: &mut Vec<u8>, position: usize, bytes: &[u8]) {
         file.resize(end, 0);
     }
     file[position..end].copy_from_slice(bytes);
+}
+
+/// Fails as often as `failures` says.
+fn counted_down(failures: &mut u64) -> Result<(), StoreError> {
+    if *failures == 0 {
+        return Ok(());
+    }
+    *failures -= 1;
+    Err(StoreError::Stopped { path: simulated(), reason: "the sync failed".to_owned() })
 }
 
 fn survived(step: Step) -> Result<(), StoreError> {

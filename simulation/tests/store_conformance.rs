@@ -10,8 +10,9 @@ use proptest::test_runner::Config;
 use quorate::codec::Crc32c;
 use quorate::env::TokioTasks;
 use quorate::store::{
-    Batch, Create, Disk, DiskFile, Durability, Family, FolderDisk, KeyRange, MetaOptions,
-    MetaStore, RocksMeta, SegmentLog, SegmentOptions, StoreError, Visit,
+    Batch, CompactionLimits, CompactionStep, Create, Disk, DiskFile, Durability, Family,
+    FolderDisk, KeyRange, MetaOptions, MetaStore, RocksMeta, SegmentLog, SegmentOptions,
+    StoreError, Visit,
 };
 use quorate::types::{ByteCount, DiskId, ExtentId};
 use quorate_simulation::disk::SimDisk;
@@ -268,8 +269,19 @@ fn written_rows(path: &Path) -> std::path::PathBuf {
 const DISK: DiskId = DiskId::from_bytes([5; 16]);
 
 async fn open_log(path: &Path) -> (SegmentLog, quorate::store::RecoveryReport) {
-    let disk = Arc::new(FolderDisk::open(&path.join("segments")).unwrap());
+    open_over(path, Arc::new(open_rocks(&path.join("rows")))).await
+}
+
+async fn open_log_and_rows(path: &Path) -> (SegmentLog, Arc<RocksMeta>) {
     let meta = Arc::new(open_rocks(&path.join("rows")));
+    (open_over(path, Arc::clone(&meta)).await.0, meta)
+}
+
+async fn open_over(
+    path: &Path,
+    meta: Arc<RocksMeta>,
+) -> (SegmentLog, quorate::store::RecoveryReport) {
+    let disk = Arc::new(FolderDisk::open(&path.join("segments")).unwrap());
     let options = SegmentOptions { segment_size: ByteCount::mib(4), ..SegmentOptions::new(DISK) };
     SegmentLog::open(disk, meta, Arc::new(TokioTasks::current()), options).await.unwrap()
 }
@@ -305,6 +317,49 @@ async fn extents_in_real_files_survive_a_restart_byte_for_byte() {
         assert_eq!(log.read(extent, 0, 3).await.unwrap(), Some(chunk(number * 4 + 3)));
         assert_eq!(log.read(extent, 0, 4).await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn compaction_of_real_files_gives_their_room_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, meta) = open_log_and_rows(folder.path()).await;
+    put_ten(&log).await;
+    for number in [0, 1, 2, 4, 5, 8] {
+        let mut batch = Batch::new();
+        log.forget(ExtentId::from_bytes([number; 16]), 0, &mut batch);
+        meta.write(&[batch], Durability::Synced).unwrap();
+    }
+    // It is open for reading when its segment goes.
+    assert_eq!(log.read(ExtentId::from_bytes([3; 16]), 0, 0).await.unwrap(), Some(chunk(12)));
+    let before = log.figures().bytes;
+
+    let mut freed = 0;
+    loop {
+        let report = log.compact(CompactionLimits::default()).await.unwrap();
+        freed += report.freed_bytes;
+        if report.step == CompactionStep::Idle {
+            break;
+        }
+    }
+
+    let segments = folder.path().join("segments");
+    let sizes = std::fs::read_dir(&segments).unwrap().map(|file| file.unwrap().metadata().unwrap());
+    let on_disk: u64 = sizes.map(|file| file.len()).sum();
+    assert!(freed > 0 && on_disk < before * 2 / 3, "{before} {freed} {on_disk}");
+    assert_eq!(on_disk, log.figures().bytes);
+    four_are_left(&log).await;
+    drop((log, meta));
+    four_are_left(&open_log(folder.path()).await.0).await;
+}
+
+async fn four_are_left(log: &SegmentLog) {
+    for number in [3, 6, 7, 9] {
+        let extent = ExtentId::from_bytes([number; 16]);
+        let read = log.read_many(extent, 0, 0..4).await.unwrap().unwrap();
+        let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
+        assert_eq!(read, (0..4).map(|index| chunk(number * 4 + index)).collect::<Vec<_>>());
+    }
+    assert_eq!(log.held(None, 20).await.unwrap().len(), 4);
 }
 
 #[tokio::test]

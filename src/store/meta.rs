@@ -178,6 +178,11 @@ impl Batch {
         self.operations.push(Operation::Delete { family, key: key.into() });
     }
 
+    /// Keeps `hold` until this batch and all its copies were written or dropped.
+    pub(super) fn hold(&mut self, hold: Arc<dyn Any + Send + Sync>) {
+        self.holds.push(Hold(hold));
+    }
+
     /// Adds to a row of [`Family::Leaves`].
     pub fn add(&mut self, family: Family, key: impl Into<Bytes>, amount: u128) {
         if amount != 0 {
@@ -189,11 +194,6 @@ impl Batch {
     pub fn append(&mut self, other: Self) {
         self.operations.extend(other.operations);
         self.holds.extend(other.holds);
-    }
-
-    /// Keeps `hold` until this batch and all its copies were written or dropped.
-    pub(super) fn hold(&mut self, hold: Arc<dyn Any + Send + Sync>) {
-        self.holds.push(Hold(hold));
     }
 
     /// The changes, in order.

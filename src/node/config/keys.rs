@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn every_section_has_keys() {
-        assert_eq!(sections().len(), 8);
+        assert_eq!(sections().len(), 9);
         for section in sections() {
             assert!(!keys_of(section).unwrap().is_empty(), "{section}");
         }

@@ -7,9 +7,9 @@
 //! answered as not done is never seen (I9).
 
 mod audit;
-mod body;
+pub(super) mod body;
 mod client;
-mod history;
+pub(super) mod history;
 mod listing;
 
 use std::sync::Arc;
