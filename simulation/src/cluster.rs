@@ -209,9 +209,10 @@ impl Cluster {
             hints: HintLimits::default(),
             upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
             collection: CollectionSettings {
-                read_grace: Duration::from_secs(20),
-                read_grace_min: Duration::from_secs(20),
-                ..CollectionSettings::default()
+                // Twice the longest that a request takes, as it is configured.
+                read_grace: self.options.patience.answer * 6,
+                read_grace_min: self.options.patience.answer * 6,
+                uploads_kept: self.options.patience.answer * 9,
             },
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
