@@ -183,6 +183,7 @@ mod tests {
             n: 3,
             index_shards: 16,
             level: Level::Quorum,
+            asked: None,
         }
     }
 
