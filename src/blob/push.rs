@@ -29,7 +29,13 @@ impl BytesPusher for Blobs {
 }
 
 impl Blobs {
-    async fn push_extent(&self, owner: NodeId, row: &RowKey, record: &[u8]) -> Result<(), String> {
+    /// Brings an extent to `owner`, unless it has it.
+    pub(super) async fn push_extent(
+        &self,
+        owner: NodeId,
+        row: &RowKey,
+        record: &[u8],
+    ) -> Result<(), String> {
         let extent = extent_of(row).ok_or("no extent's row")?;
         let wanted = decode_format::<ExtentRow>(record).map_err(|error| error.to_string())?;
         if wanted.state == ExtentState::Gone {

@@ -9,7 +9,8 @@
 //! - *The row is there already*, brought by an exchange before the bytes came, or says that the
 //!   extent is gone. It is looked at again: a flag is taken away, or the bytes are forgotten.
 //! - *This node stands in for an owner.* The seal says for whom; the row is written as a guest
-//!   with a hint. If there are too many hints, the extent waits here: its bytes are durable.
+//!   with a hint. If there are too many hints, the extent waits here: its bytes are durable. If it
+//!   waited for so long that its partition is closed to it, it is brought to its owner at once.
 //! - *The row was purged.* What comes so late belongs to a write that failed long ago, or whose
 //!   object is gone: it is kept aside, and collected once nothing names it.
 
@@ -21,12 +22,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::codec::{decode_format, encode_format};
 use crate::env::metrics;
-use crate::replication::{Purpose, ReplicationError, RowKey, RowWrite, Want};
+use crate::replication::{Outcome, Purpose, ReplicationError, RowKey, RowWrite, Want};
 use crate::ring::Partition;
 use crate::store::{Batch, Family, FreshExtent};
-use crate::types::ExtentId;
+use crate::types::{ExtentId, NodeId};
 
-use super::extent::{ExtentRecord, extent_row};
+use super::extent::{ExtentRecord, extent_of, extent_row};
 use super::extent_row::ExtentRow;
 use super::service::{Blobs, WHOLE};
 use super::wanted::{forget, record_key};
@@ -126,7 +127,10 @@ impl Blobs {
         let replica = self.coordinator.replica();
         let held = replica.read(&row, partition, Want::Record)?.record.is_some();
         if !held || record.hinted_for.is_some() {
-            self.write_row(&row, partition, record).await?;
+            let settled = self.write_row(&row, partition, record).await?;
+            if let Some(settled) = settled {
+                return Ok(settled);
+            }
         }
         if held {
             replica.refresh(&row, partition).await?;
@@ -136,12 +140,13 @@ impl Blobs {
         Ok(if stands { Registered::Settled } else { Registered::Outlived })
     }
 
+    /// Writes the row here; tells if the extent was brought to its owner instead.
     async fn write_row(
         &self,
         row: &RowKey,
         partition: Partition,
         record: &ExtentRecord,
-    ) -> Result<(), ReplicationError> {
+    ) -> Result<Option<Registered>, ReplicationError> {
         let live = encode_format(&ExtentRow::live(record))
             .map_err(|error| ReplicationError::Damaged(error.to_string()))?;
         let purpose = match record.hinted_for {
@@ -149,9 +154,38 @@ impl Blobs {
             // Its bytes were acknowledged already: no fence keeps them out.
             None => Purpose::Repair,
         };
-        let (record, n, inline) = (Bytes::from(live), record.n, Bytes::new());
-        let write = RowWrite { row, partition, n, purpose, record: &record, inline: &inline };
-        self.coordinator.replica().write(write).await.map(drop)
+        let (live, n, inline) = (Bytes::from(live), record.n, Bytes::new());
+        let write = RowWrite { row, partition, n, purpose, record: &live, inline: &inline };
+        match (self.coordinator.replica().write(write).await, record.hinted_for) {
+            (Err(ReplicationError::TooLate(_)), Some(owner)) => {
+                self.hand_over(owner, row, n, live).await?;
+                Ok(Some(Registered::Settled))
+            }
+            (written, _) => written.map(|_| None),
+        }
+    }
+
+    /// Brings an extent that came too late for a hint to its owner at once, and forgets it here.
+    async fn hand_over(
+        &self,
+        owner: NodeId,
+        row: &RowKey,
+        n: u8,
+        live: Bytes,
+    ) -> Result<(), ReplicationError> {
+        let pushed = self.push_extent(owner, row, &live).await;
+        pushed.map_err(|reason| ReplicationError::Unavailable {
+            answered: 0,
+            needed: 1,
+            outcome: Outcome::Unknown,
+            reason,
+        })?;
+        self.coordinator.replicate(owner, row, n, live).await?;
+        let mut batch = Batch::new();
+        if let Some(extent) = extent_of(row) {
+            forget(&self.segments, extent, &mut batch);
+        }
+        Ok(self.coordinator.replica().rows().commit(batch).await?)
     }
 
     /// Registers an extent that is sealed here and has no row, as those of the first release.

@@ -75,7 +75,8 @@ impl Catalog {
         }
     }
 
-    fn is_of_deleted_bucket(&self, object: &ObjectName) -> bool {
+    /// Whether nothing of an object is taken in any more, whatever its rows say.
+    pub(super) fn is_of_deleted_bucket(&self, object: &ObjectName) -> bool {
         bucket_of(&object.routing).is_some_and(|bucket| self.local.is_deleted(bucket))
     }
 

@@ -37,7 +37,7 @@ use crate::store::{Batch, Decided, Family, KeyRange, Visit};
 use crate::types::ExtentId;
 
 use super::error::CatalogError;
-use super::keys::{bucket_of, uploads_of_key};
+use super::keys::uploads_of_key;
 use super::objects::decode_row;
 use super::reader::load_manifest;
 use super::rows::UploadRow;
@@ -357,7 +357,7 @@ impl Catalog {
         level: Level,
     ) -> Result<Option<Claims>, CatalogError> {
         let mut claims = Claims::default();
-        if bucket_of(&object.routing).is_some_and(|bucket| self.local.is_deleted(bucket)) {
+        if self.is_of_deleted_bucket(object) {
             return Ok(Some(claims));
         }
         let row = RowKey {

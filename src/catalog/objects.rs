@@ -242,6 +242,14 @@ impl Catalog {
         Ok((head, receipt.served))
     }
 
+    /// Whether two writes of one key may name the same bytes. Not in sloppy buckets, whatever
+    /// level a request asks for.
+    #[must_use]
+    pub fn may_share_bytes(&self, bucket: &BucketRecord) -> bool {
+        let usual = self.local.level_of(bucket.id).unwrap_or(bucket.level);
+        !usual.is_sloppy() && !bucket.level.is_sloppy()
+    }
+
     /// Replaces an object's headers and keeps its bytes (a copy onto itself). Not in sloppy
     /// buckets, where two writes that name the same bytes could both be lost and found again.
     ///

@@ -10,6 +10,8 @@
 //! - *A put that takes longer than the floor lags behind.* Its head is refused, and says so.
 //! - *The owners of the object cannot be asked.* The extent is looked at again in the next round.
 //! - *The object's owners are not those of the extent.* They are asked for their floor.
+//! - *A bucket is deleted with uploads in it.* What belongs to it is judged at once: nothing
+//!   names it any more.
 //! - *This node dies in the middle.* How far each partition was looked through is durable only
 //!   when a whole round is.
 //! - *An extent's row was purged before this node had registered its bytes.* It is judged by the
@@ -106,9 +108,6 @@ impl Catalog {
         let work = async move {
             loop {
                 catalog.coordinator.site().clock.sleep(pause).await;
-                if catalog.floors.get().is_none() {
-                    continue;
-                }
                 if let Err(error) = catalog.look_for_orphans().await {
                     tracing::debug!(%error, "the search for orphans broke off");
                 }
@@ -215,7 +214,9 @@ impl Catalog {
                 continue;
             };
             let n = usize::from(row.n).max(1);
-            if !self.has_passed(&object, n, row.begun, round).await? {
+            // A deleted bucket takes nothing in, and its rows are not taken back one by one.
+            let closed = self.is_of_deleted_bucket(&object);
+            if !closed && !self.has_passed(&object, n, row.begun, round).await? {
                 continue;
             }
             let attached = key.routing == object.routing;
