@@ -13,6 +13,8 @@
 
 mod body;
 mod buckets;
+mod closed_uploads;
+mod collector;
 mod companion;
 mod composite;
 mod conflicts;
@@ -26,19 +28,23 @@ mod listing;
 mod local_copy;
 mod location;
 mod objects;
+mod orphans;
 mod reader;
 mod records;
 mod remote;
 mod rows;
 mod secret_box;
 mod service;
+mod unref;
 mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
+pub use collector::CollectionSettings;
 pub use conflicts::LostWrite;
 pub use error::CatalogError;
 pub use history::{ObjectHistory, StandingWrite};
 pub use location::{KeyLocation, OwnerHolds};
+pub use orphans::PurgeFloors;
 pub use reader::ObjectReader;
 pub use records::{
     BucketName, BucketRecord, COPIES_MAX, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,

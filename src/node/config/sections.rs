@@ -175,6 +175,12 @@ pub struct Store {
     pub inline_max: ByteCount,
     /// Bodies up to this size go to the object's owners in one message.
     pub attached_max: ByteCount,
+    /// How long bytes are kept that nothing names any more.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub read_grace: Duration,
+    /// The time in which everything held is read and checked once; zero: never.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub scrub_interval: Duration,
 }
 
 impl Default for Store {
@@ -185,6 +191,8 @@ impl Default for Store {
             segment_size: ByteCount::mib(256),
             inline_max: ByteCount::kib(16),
             attached_max: ByteCount::mib(1),
+            read_grace: Duration::from_secs(3600),
+            scrub_interval: Duration::from_secs(14 * 24 * 3600),
         }
     }
 }
