@@ -46,6 +46,11 @@ pub(super) fn object_row(bucket: &BucketRecord, key: &Key) -> RowKey {
     RowKey { table: TableId::Objects, routing: routing_of(bucket, key), sort: key.to_bytes() }
 }
 
+/// The row of a key of the key-value API.
+pub(super) fn kv_row(bucket: &BucketRecord, key: &Key) -> RowKey {
+    RowKey { table: TableId::Kv, routing: routing_of(bucket, key), sort: key.to_bytes() }
+}
+
 /// Appends `key` so that order is kept and nothing that follows can be taken for a part of it.
 fn push_escaped(sort: &mut Vec<u8>, key: &[u8]) {
     for &byte in key {

@@ -173,7 +173,11 @@ impl LocalCopy {
 
     /// Whether a bucket is known to be gone for good.
     pub(super) fn is_deleted(&self, bucket: BucketId) -> bool {
-        self.tables.load().states.get(&bucket).is_some_and(|(state, _)| *state == BucketState::Deleted)
+        self.tables
+            .load()
+            .states
+            .get(&bucket)
+            .is_some_and(|(state, _)| *state == BucketState::Deleted)
     }
 
     pub(super) fn credential(&self, access_key_id: &str) -> Option<Arc<Credential>> {

@@ -17,6 +17,7 @@ use super::companion::HeadCompanion;
 use super::conflicts::Conflicts;
 use super::freshness::Freshness;
 use super::full_copy::{Changes, start_exchange};
+use super::kv_row::KvRow;
 use super::local_copy::LocalCopy;
 use super::orphans::PurgeFloors;
 use super::records::{BucketName, ObjectHead, OwnerId, PartSummary, UploadSummary};
@@ -174,6 +175,7 @@ impl Catalog {
         Tables::default()
             .with::<ObjectRow>()
             .with::<UploadRow>()
+            .with::<KvRow>()
             .with::<BucketRow>()
             .with::<CredentialRow>()
             .with::<ExtentRow>()

@@ -57,6 +57,7 @@ class Node:
         self.folder = cluster.folder / f"node-{number}"
         self.data_dir = pathlib.Path(data_dir) if data_dir else self.folder / "data"
         self.s3_port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
+        self.kv_port, self.kv_tls_port = free_port(), free_port()
         self.peer_port = free_port(socket.SOCK_DGRAM)
         self.config = self.folder / "quorate.toml"
         self.log = self.folder / "log"
@@ -69,6 +70,10 @@ class Node:
     @property
     def tls_endpoint(self):
         return f"https://localhost:{self.tls_port}"
+
+    @property
+    def kv_url(self):
+        return f"http://127.0.0.1:{self.kv_port}"
 
     @property
     def admin_url(self):
@@ -101,6 +106,10 @@ advertise = "127.0.0.1:{self.peer_port}"
 listen = "127.0.0.1:{self.s3_port}"
 tls_listen = "127.0.0.1:{self.tls_port}"
 root_domains = ["localhost", "s3.localhost"]
+
+[kv]
+listen = "127.0.0.1:{self.kv_port}"
+tls_listen = "127.0.0.1:{self.kv_tls_port}"
 
 [admin]
 listen = "127.0.0.1:{self.admin_port}"

@@ -23,6 +23,8 @@ pub struct Config {
     pub peer: Peer,
     /// The S3 front.
     pub s3: S3,
+    /// The key-value API.
+    pub kv: Kv,
     /// The admin API.
     pub admin: Admin,
     /// What is kept on disk, and how.
@@ -139,6 +141,22 @@ impl Default for S3 {
             root_domains: Vec::new(),
             default_level: Level::Strict,
         }
+    }
+}
+
+/// The key-value API: `[kv]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kv {
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Where HTTPS is served, if anywhere, with the certificate of `[s3]`.
+    pub tls_listen: Option<SocketAddr>,
+}
+
+impl Default for Kv {
+    fn default() -> Self {
+        Self { listen: everywhere(9004), tls_listen: None }
     }
 }
 
