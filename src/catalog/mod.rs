@@ -15,6 +15,8 @@
 
 mod body;
 mod buckets;
+mod closed_uploads;
+mod collector;
 mod companion;
 mod composite;
 mod conflicts;
@@ -30,15 +32,18 @@ mod listing;
 mod local_copy;
 mod location;
 mod objects;
+mod orphans;
 mod reader;
 mod records;
 mod remote;
 mod rows;
 mod secret_box;
 mod service;
+mod unref;
 mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
+pub use collector::CollectionSettings;
 pub use conflicts::LostWrite;
 pub use error::CatalogError;
 pub use history::{ObjectHistory, StandingWrite};
@@ -47,6 +52,7 @@ pub use kv::{
     kv_context_scope,
 };
 pub use location::{KeyLocation, OwnerHolds};
+pub use orphans::PurgeFloors;
 pub use reader::ObjectReader;
 pub use records::{
     BucketName, BucketRecord, COPIES_MAX, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,

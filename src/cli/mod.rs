@@ -15,6 +15,7 @@ mod hints;
 mod key;
 mod kv;
 mod object;
+mod repair;
 mod report;
 mod ring;
 mod server;
@@ -99,6 +100,9 @@ enum Command {
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Prove that all copies agree, and repair what does not
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
     /// Read, write, delete and list keys of the key-value API
     #[command(subcommand)]
     Kv(kv::KvCommand),
@@ -163,6 +167,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
         Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
+        Command::Repair(command) => repair::run(&admin()?, command, output).await,
         Command::Kv(command) => Box::pin(kv::run(command, output)).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,

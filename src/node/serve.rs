@@ -13,13 +13,14 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::admin::{AdminToken, routes};
-use crate::catalog::CatalogLimits;
+use crate::blob::UpkeepSettings;
+use crate::catalog::{CatalogLimits, CollectionSettings};
 use crate::env::{Clock, OsClock, OsEntropy, Tasks, TokioTasks, blocking};
 use crate::http::{Environment, Limits, Listener, Server, Tls, router};
 use crate::kv::{KvConfig, KvFront};
 use crate::membership::{ChitchatGossip, Gossip, GossipConfig};
 use crate::net::{ClusterSecret, PeerIdentity, QuicConfig, QuicLimits, QuicTransport, Transport};
-use crate::replication::{HintLimits, Patience};
+use crate::replication::{HintLimits, Patience, RepairSettings};
 use crate::ring::PartitionCount;
 use crate::s3::{S3Config, S3Front};
 use crate::store::{Disk, FolderDisk, MetaOptions, MetaStore, RocksMeta};
@@ -170,7 +171,17 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
         },
         patience: Patience { answer: config.limits.request_deadline / 3, ..Patience::default() },
         segment_size: config.store.segment_size,
+        upkeep: UpkeepSettings { scrub_interval: config.store.scrub_interval },
+        collection: CollectionSettings {
+            read_grace: config.store.read_grace,
+            read_grace_min: config.limits.request_deadline * 2,
+            ..CollectionSettings::default()
+        },
         hints: HintLimits { bytes_max: config.hints.bytes_max, age_max: config.hints.age_max },
+        repair: RepairSettings {
+            interval: config.repair.interval,
+            purge_lag: config.repair.purge_lag,
+        },
     }
 }
 

@@ -446,6 +446,18 @@ impl Replica {
             .await?
     }
 
+    /// When and where a record of `table` was minted.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Damaged`] if it cannot be read.
+    pub(crate) fn stamp_of(
+        &self,
+        table: TableId,
+        record: &[u8],
+    ) -> Result<crate::causality::Stamp, ReplicationError> {
+        Ok(self.schema(table)?.facts(record)?.stamp)
+    }
+
     /// How long somebody who brings rows in the background should wait before the next, so that
     /// clients do not feel it: longer, the more writes wait for the disk.
     #[must_use]

@@ -57,6 +57,19 @@ impl TableId {
         }
     }
 
+    /// Bytes of the routing key in a stored key of `length` bytes, its partition left out: part
+    /// of the format of the tables. `None` if no row of this table has such a key.
+    #[must_use]
+    pub fn routing_length(self, length: usize) -> Option<usize> {
+        match self {
+            // A bucket and its index shard.
+            Self::Objects | Self::Uploads | Self::Kv => (length >= 18).then_some(18),
+            Self::Buckets | Self::Credentials => Some(0),
+            // An extent's id comes last.
+            Self::Extents => length.checked_sub(16),
+        }
+    }
+
     /// The table of that number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
@@ -368,6 +381,14 @@ impl RowKey {
     #[must_use]
     pub fn partition(&self, layout: &Layout) -> Partition {
         partition_in(layout, self.table, &self.routing)
+    }
+
+    /// The row whose stored key, without its partition, this is; `None` if it is too short.
+    #[must_use]
+    pub fn parse(table: TableId, key: &Bytes) -> Option<Self> {
+        let length = table.routing_length(key.len())?;
+        let (routing, sort) = (key.get(..length)?.len(), key.slice(length..));
+        Some(Self { table, routing: key.slice(..routing), sort })
     }
 
     /// The key of the stored row.

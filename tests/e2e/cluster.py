@@ -114,6 +114,8 @@ tls_listen = "127.0.0.1:{self.kv_tls_port}"
 [admin]
 listen = "127.0.0.1:{self.admin_port}"
 token = "{self.cluster.token}"
+
+{self.cluster.more_config}
 """
         )
 
@@ -218,10 +220,11 @@ token = "{self.cluster.token}"
 class Cluster:
     """Nodes that form one cluster, in a temporary folder."""
 
-    def __init__(self, count, data_dirs=None):
+    def __init__(self, count, data_dirs=None, more_config=""):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="quorate-e2e-"))
         self.secret = secrets.token_hex(32)
         self.token = secrets.token_hex(32)
+        self.more_config = more_config
         self.nodes = []
         self.key = None
         for number in range(1, count + 1):

@@ -162,9 +162,21 @@ impl Config {
         if limits.connections < 1 {
             faults.add("limits.connections", "must be 1 at least");
         }
+        let grace_min = limits.request_deadline * 2;
+        if store.read_grace < grace_min {
+            let reason = "must be twice limits.request_deadline at least: readers need that long";
+            faults.add("store.read_grace", reason);
+        }
         let enough = limits.request_deadline >= Duration::from_secs(1);
         if !enough {
             faults.add("limits.request_deadline", "must be 1s at least");
+        }
+        if self.repair.interval < Duration::from_secs(1) {
+            faults.add("repair.interval", "must be 1s at least");
+        }
+        if self.repair.purge_lag < limits.request_deadline.saturating_mul(2) {
+            let reason = "must be twice limits.request_deadline at least";
+            faults.add("repair.purge_lag", reason);
         }
     }
 }
