@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate::catalog::CatalogLimits;
+use quorate::blob::UpkeepSettings;
+use quorate::catalog::{CatalogLimits, CollectionSettings};
 use quorate::env::Tasks;
-use quorate::membership::Identity;
+use quorate::membership::{FormerMember, Identity, Liveness};
 use quorate::net::{LinkFacts, Transport};
 use quorate::node::{Foundation, Node, NodeSettings, Seams, StartError};
-use quorate::replication::{HintLimits, Patience};
+use quorate::replication::{HintLimits, Patience, RepairSettings};
 use quorate::ring::PartitionCount;
 use quorate::store::{Disk, Family};
 use quorate::types::{ByteCount, DiskId, NodeId, Zone};
@@ -48,6 +50,8 @@ pub struct ClusterOptions {
     pub patience: Patience,
     /// The size of a segment file: small, so that segments are rolled over.
     pub segment_size: ByteCount,
+    /// How copies are compared.
+    pub repair: RepairSettings,
 }
 
 impl Default for ClusterOptions {
@@ -56,6 +60,7 @@ impl Default for ClusterOptions {
             inline_max: ByteCount(512),
             attached_max: ByteCount::kib(4),
             bodies_max: 64,
+            ..CatalogLimits::default()
         };
         Self {
             nodes: 3,
@@ -63,6 +68,7 @@ impl Default for ClusterOptions {
             limits,
             patience: Patience::default(),
             segment_size: ByteCount::mib(1),
+            repair: RepairSettings::default(),
         }
     }
 }
@@ -161,6 +167,32 @@ impl Cluster {
         drop(ended);
     }
 
+    /// Ends a node and empties its machine's disks: its next start re-enters the cluster under
+    /// the same id, as `quorate server` does after asking its peers, and is to be rebuilt.
+    ///
+    /// # Errors
+    /// If its identity cannot be read or written.
+    pub fn wipe(&self, node: NodeId) -> anyhow::Result<()> {
+        self.crash(node);
+        let mut machines = self.machines.lock();
+        let machine = machines.get_mut(&node).context("there is no such machine")?;
+        let life = self.seed.of("wiped").of(&node.to_string()).with(machine.boots);
+        // What a dead power hides is what its peers remember all the same.
+        machine.survive(life, Power::steady());
+        let folder: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+        let known = Identity::peek(&folder)?.context("the machine was never started")?;
+        let mut disk = *node.as_bytes();
+        disk[8..].copy_from_slice(&life.0.to_le_bytes());
+        let cluster = known.cluster.context("the node was no member yet")?;
+        let member =
+            FormerMember { cluster, node, boot: known.boot, alive: 0, liveness: Liveness::Down };
+        let boots = machine.boots;
+        *machine = Machine::with(Identity::re_entering(&member, DiskId::from_bytes(disk)))?;
+        machine.boots = boots;
+        self.world.trace().record(Event::at(node, "fault", boots, "wiped"));
+        Ok(())
+    }
+
     /// The storage of the next boot: what survived the last one.
     fn disks(&self, node: NodeId) -> Option<(SimDisk, SimDisk, MemMeta)> {
         let mut machines = self.machines.lock();
@@ -204,7 +236,15 @@ impl Cluster {
             limits: self.options.limits,
             patience: self.options.patience,
             segment_size: self.options.segment_size,
+            repair: self.options.repair,
             hints: HintLimits::default(),
+            upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
+            collection: CollectionSettings {
+                // Twice the longest that a request takes, as it is configured.
+                read_grace: self.options.patience.answer * 6,
+                read_grace_min: self.options.patience.answer * 6,
+                uploads_kept: self.options.patience.answer * 9,
+            },
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
     }
@@ -262,6 +302,13 @@ impl Cluster {
         let machines = self.machines.lock();
         let dark = machines.iter().filter(|(_, machine)| machine.power.is_off());
         dark.map(|(node, _)| *node).filter(|node| self.world.is_up(*node)).collect()
+    }
+
+    /// All rows of a machine's tables, for comparing.
+    #[must_use]
+    pub fn rows(&self, node: NodeId) -> BTreeMap<(Family, Bytes), Bytes> {
+        let meta = self.machines.lock().get(&node).map(|machine| machine.meta.clone());
+        meta.map(|meta| meta.rows()).unwrap_or_default()
     }
 
     /// The running node of a machine, once it has started.
@@ -322,15 +369,21 @@ impl Cluster {
 
 impl Machine {
     fn new(node: NodeId) -> anyhow::Result<Self> {
-        let power = Power::steady();
-        let disk = SimDisk::new(power.clone());
         let identity = Identity {
             format: 1,
             cluster: None,
             node,
             disk: DiskId::from_bytes(*node.as_bytes()),
             boot: 0,
+            rebuilding: false,
         };
+        Self::with(identity)
+    }
+
+    /// A machine with empty disks but for this identity.
+    fn with(identity: Identity) -> anyhow::Result<Self> {
+        let power = Power::steady();
+        let disk = SimDisk::new(power.clone());
         let folder: Arc<dyn Disk> = Arc::new(disk.clone());
         identity.save(&folder)?;
         let segments = SimDisk::new(power.clone());

@@ -6,18 +6,20 @@
 
 use bytes::Bytes;
 
+use crate::blob::ExtentRef;
 use crate::causality::HybridTime;
-use crate::codec::{decode_format, encode_format};
+use crate::codec::decode_format;
 use crate::env::UnixMillis;
 use crate::replication::{
-    NewWrite, Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
+    Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
 };
 use crate::types::{Key, UploadId};
 
 use super::body::BodySource;
 use super::composite::{CompositeError, PartSum, combined_checksum, multipart_etag};
 use super::error::CatalogError;
-use super::keys::{after_part, part_number, part_row, parts_prefix, upload_row};
+use super::keys::{after_part, object_row, part_number, part_row, parts_prefix, upload_row};
+use super::objects::new_bytes;
 use super::records::{
     BucketRecord, Checksum, NewObject, ObjectHead, PartFacts, PartSummary, UploadSummary,
 };
@@ -49,7 +51,7 @@ impl Catalog {
         bucket: &BucketRecord,
         key: Key,
         object: NewObject,
-    ) -> Result<UploadId, CatalogError> {
+    ) -> Result<(UploadId, Served), CatalogError> {
         let site = self.coordinator.site();
         let initiated = site.clock.wall();
         // Milliseconds first, so that uploads of a key sort by their start.
@@ -57,8 +59,9 @@ impl Catalog {
         id[..6].copy_from_slice(&initiated.0.to_be_bytes()[2..]);
         let upload = UploadId::from_bytes(id);
         let kind = UploadKind::Upload { initiated, object, state: UploadState::Open };
-        self.write_upload(bucket, &upload_row(bucket, &key, upload), kind).await?;
-        Ok(upload)
+        let row = upload_row(bucket, &key, upload);
+        let (_, served) = self.write_upload(bucket, &row, kind).await?;
+        Ok((upload, served))
     }
 
     async fn write_upload(
@@ -66,7 +69,7 @@ impl Catalog {
         bucket: &BucketRecord,
         row: &RowKey,
         kind: UploadKind,
-    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
+    ) -> Result<(UploadRow, Served), CatalogError> {
         let begun = self.coordinator.site().now();
         self.write_upload_begun(bucket, row, kind, begun).await
     }
@@ -77,18 +80,12 @@ impl Catalog {
         row: &RowKey,
         kind: UploadKind,
         begun: HybridTime,
-    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
-        let record = UploadRow {
-            version: Version::unminted(),
-            bucket: bucket.id,
-            bucket_epoch: bucket.epoch,
-            kind,
+    ) -> Result<(UploadRow, Served), CatalogError> {
+        let make = |bucket_epoch| {
+            let (version, kind) = (Version::unminted(), kind.clone());
+            UploadRow { version, bucket: bucket.id, bucket_epoch, kind }
         };
-        let record = encode_format(&record)
-            .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let (n, level) = (usize::from(bucket.n), bucket.level);
-        let write = NewWrite { record: record.into(), inline: Bytes::new(), n, level, begun };
-        let receipt = self.coordinator.write(row, write).await?;
+        let receipt = self.write_current(bucket, row, make, (Bytes::new(), begun)).await?;
         Ok((decode_upload(&receipt.record)?, receipt.served))
     }
 
@@ -97,7 +94,7 @@ impl Catalog {
         bucket: &BucketRecord,
         key: &Key,
         upload: UploadId,
-    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
+    ) -> Result<(UploadRow, Served), CatalogError> {
         let row = upload_row(bucket, key, upload);
         let receipt =
             self.coordinator.read(&row, usize::from(bucket.n), bucket.level, Want::Record).await?;
@@ -138,7 +135,8 @@ impl Catalog {
         })?;
         let begun = self.coordinator.site().now();
         // Parts are extents of their own whatever their size: completion only names them.
-        let stored = self.stream_body(bucket, Vec::new(), body).await?;
+        let bytes = new_bytes(bucket, &object_row(bucket, key), begun);
+        let stored = self.stream_body(bytes, Vec::new(), body).await?;
         let kind = UploadKind::Part {
             size: stored.size,
             etag: hex::encode(stored.verified.md5),
@@ -173,14 +171,15 @@ impl Catalog {
         upload: UploadId,
         request: ListParts,
     ) -> Result<PartsPage, CatalogError> {
-        let summary = self.upload(bucket, key, upload).await?;
+        let (row, served) = self.read_upload(bucket, key, upload).await?;
+        let summary = row.summary(key, upload).ok_or(CatalogError::NoSuchUpload)?;
         let max = request.max;
         let mut parts =
             self.scan_parts(bucket, key, upload, request.after, max.saturating_add(1)).await?;
         let truncated = parts.len() > max;
         parts.truncate(max);
         let parts = parts.into_iter().map(|part| part.summary).collect();
-        Ok(PartsPage { upload: summary, parts, truncated })
+        Ok(PartsPage { upload: summary, parts, truncated, served })
     }
 
     /// Up to `max` parts with greater numbers than `after`.
@@ -246,11 +245,17 @@ impl Catalog {
                 (*head, base)
             }
             UploadState::Open => {
-                let live = self.assemble(bucket, key, upload, &object, named, checksum).await?;
+                // Before a list of its extents is stored.
+                let begun = self.coordinator.site().now();
+                let (live, extents) =
+                    self.assemble(bucket, key, upload, &object, named, checksum).await?;
+                let bytes = new_bytes(bucket, &object_row(bucket, key), begun);
+                let live = LiveObject { body: self.place(bytes, extents).await?, ..live };
                 let base = self.standing_head(bucket, key).await?.map(|head| head.order);
                 let state = UploadState::Completing { head: Box::new(live.clone()), base };
                 let kind = UploadKind::Upload { initiated, object: object.clone(), state };
-                self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
+                let row = upload_row(bucket, key, upload);
+                self.write_upload_begun(bucket, &row, kind, begun).await?;
                 (live, base)
             }
         };
@@ -299,7 +304,8 @@ impl Catalog {
         Ok(receipt)
     }
 
-    /// Checks what the client names against what was uploaded and makes the head of it.
+    /// Checks what the client names against what was uploaded and makes the head of it; the
+    /// extents of its body are still to be placed.
     async fn assemble(
         &self,
         bucket: &BucketRecord,
@@ -308,7 +314,7 @@ impl Catalog {
         object: &NewObject,
         named: Vec<NamedPart>,
         demanded: Option<Checksum>,
-    ) -> Result<LiveObject, CatalogError> {
+    ) -> Result<(LiveObject, Vec<ExtentRef>), CatalogError> {
         if named.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Err(CatalogError::InvalidPartOrder);
         }
@@ -345,15 +351,16 @@ impl Catalog {
         for part in &chosen {
             extents.extend(self.extents_of(bucket, &part.body).await?);
         }
-        Ok(LiveObject {
+        let live = LiveObject {
             size: parts.iter().map(|part| part.size).sum(),
             etag,
             headers: object.headers.clone(),
             checksums,
             parts,
-            body: self.place(bucket, extents).await?,
+            body: BodyPlace::Extents(Vec::new()),
             upload: Some(upload),
-        })
+        };
+        Ok((live, extents))
     }
 
     /// Gives an open upload up.
@@ -365,20 +372,21 @@ impl Catalog {
         bucket: &BucketRecord,
         key: &Key,
         upload: UploadId,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<Served, CatalogError> {
         let (row, _) = self.read_upload(bucket, key, upload).await?;
         let UploadKind::Upload { initiated, object, state: UploadState::Open } = row.kind else {
             return Err(CatalogError::NoSuchUpload);
         };
         let kind = UploadKind::Upload { initiated, object, state: UploadState::Aborted };
-        self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
+        let row = upload_row(bucket, key, upload);
+        let (_, served) = self.write_upload(bucket, &row, kind).await?;
         // A completion may have come first: what stands is what is answered.
         let (row, _) = self
             .read_upload(bucket, key, upload)
             .await
             .map_err(CatalogError::after_a_durable_step)?;
         match row.kind {
-            UploadKind::Upload { state: UploadState::Aborted, .. } => Ok(()),
+            UploadKind::Upload { state: UploadState::Aborted, .. } => Ok(served),
             _ => Err(CatalogError::NoSuchUpload),
         }
     }

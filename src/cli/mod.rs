@@ -11,7 +11,11 @@ mod bucket;
 mod client;
 mod cluster;
 mod config;
+mod hints;
 mod key;
+mod kv;
+mod object;
+mod repair;
 mod report;
 mod ring;
 mod server;
@@ -83,14 +87,25 @@ enum Command {
     Status,
     /// Show who owns how much of the ring
     Ring,
+    /// Show what is kept for owners that were away
+    Hints,
     /// Show where a key lies and what each replica has of it
     Locate(ring::LocateArgs),
-    /// Create, list, show and delete buckets
+    /// Create, list, show, change and delete buckets
     #[command(subcommand)]
     Bucket(bucket::BucketCommand),
+    /// Look into objects
+    #[command(subcommand)]
+    Object(object::ObjectCommand),
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Prove that all copies agree, and repair what does not
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
+    /// Read, write, delete and list keys of the key-value API
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -147,9 +162,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         }
         Command::Status => status::run(&admin()?, output).await,
         Command::Ring => ring::run(&admin()?, output).await,
+        Command::Hints => hints::run(&admin()?, output).await,
         Command::Locate(args) => ring::locate(&admin()?, args, output).await,
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
+        Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
+        Command::Repair(command) => repair::run(&admin()?, command, output).await,
+        Command::Kv(command) => Box::pin(kv::run(command, output)).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,
     }

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::blob::Blobs;
-use crate::catalog::{Catalog, CatalogLimits, SecretBox};
+use crate::blob::{Blobs, UpkeepSettings};
+use crate::catalog::{Catalog, CatalogLimits, CollectionSettings, SecretBox};
 use crate::causality::HybridTime;
-use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
-use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
+use crate::env::{Clock, Entropy, Monotonic, TaskHandle, Tasks, blocking};
+use crate::membership::{
+    Gossip, Identity, LayoutHolder, Membership, MembershipSeams, Memory, Rebuilding, own_facts,
+};
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
-    Replica, ReplicationError, Site,
+    Coordinator, Floors, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding, Patience,
+    PeerView, Repair, RepairSettings, Replica, ReplicaStanding, ReplicationError, Site, TableId,
 };
-use crate::ring::Capacity;
+use crate::ring::{Capacity, Partition};
 use crate::store::{
     CommitLimits, Disk, Family, MetaStore, Rows, SegmentLog, SegmentOptions, StoreError,
 };
@@ -27,8 +29,14 @@ use super::peers::KnownPeers;
 /// How often the segments' derived rows are made durable, which bounds recovery.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
+/// Copies of the rows of a bucket that says nothing else.
+const COPIES: usize = 3;
+
 /// How often facts about this node are published.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
+
+/// Copies of a bucket that was created without saying how many.
+const COPIES_USUAL: usize = 3;
 
 /// What a node is told.
 #[derive(Clone, Debug)]
@@ -49,6 +57,12 @@ pub struct NodeSettings {
     pub segment_size: ByteCount,
     /// How much it keeps for owners that are away.
     pub hints: HintLimits,
+    /// How its copies are compared with others.
+    pub repair: RepairSettings,
+    /// How thoroughly it looks after its bytes.
+    pub upkeep: UpkeepSettings,
+    /// When it frees bytes that lost their name.
+    pub collection: CollectionSettings,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -92,6 +106,8 @@ pub struct Foundation {
     pub site: Arc<Site>,
     /// The layout in force.
     pub holder: Arc<LayoutHolder>,
+    /// What it knows from earlier.
+    pub memory: Memory,
 }
 
 impl Foundation {
@@ -117,7 +133,18 @@ impl Foundation {
             floor,
             (Arc::clone(&seams.clock), Arc::clone(&seams.entropy), Arc::clone(&seams.tasks)),
         );
-        Ok(Self { seams, identity, site, holder })
+        let memory =
+            Memory::open(&seams.meta, &identity, &*seams.entropy, Arc::clone(&site.clocks))?;
+        Ok(Self { seams, identity, site, holder, memory })
+    }
+}
+
+impl OwnStanding for Rebuilding {
+    fn of(&self, partition: Partition) -> ReplicaStanding {
+        match self.counts(partition) {
+            true => ReplicaStanding::Counted,
+            false => ReplicaStanding::Rebuilding,
+        }
     }
 }
 
@@ -133,12 +160,16 @@ pub struct Node {
     pub coordinator: Coordinator,
     /// What it keeps for owners that are away.
     pub hints: Arc<Hints>,
+    /// What compares its copies with others.
+    pub repair: Arc<Repair>,
     /// Its seams.
     pub seams: Seams,
     /// What it was told.
     pub settings: NodeSettings,
     /// When it started.
     pub started: Monotonic,
+    /// What looks after its bytes.
+    _workers: Vec<TaskHandle>,
 }
 
 impl Node {
@@ -152,7 +183,7 @@ impl Node {
         transport: Arc<dyn Transport>,
         gossip: Arc<dyn Gossip>,
     ) -> Result<Arc<Self>, StartError> {
-        let Foundation { seams, identity, site, holder } = foundation;
+        let Foundation { seams, identity, site, holder, memory } = foundation;
         let rows =
             Rows::start(Arc::clone(&seams.meta), Arc::clone(&seams.tasks), CommitLimits::default());
         let segments = open_segments(&settings, &seams, &identity).await?;
@@ -172,16 +203,15 @@ impl Node {
             Arc::clone(&transport),
             peers as Arc<dyn PeerView>,
         )
-        .with_patience(settings.patience);
-        let blobs = Blobs::new(coordinator.clone(), segments);
+        .with_patience(settings.patience)
+        .with_hint_limits(settings.hints)
+        .with_standing(Arc::clone(&memory.rebuilding) as Arc<dyn OwnStanding>);
+        let blobs = Blobs::new(coordinator.clone(), segments)?;
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
-        let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
-        coordinator
-            .replica()
-            .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
-        let hints = Hints::new(coordinator.clone(), ledger);
-        hints.start();
+        let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
+        hints.set_pusher(Arc::new(blobs.clone()));
+        let workers = look_after_bytes(&settings, &catalog, &blobs);
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -193,13 +223,17 @@ impl Node {
             },
             identity,
             Arc::clone(&holder),
+            memory,
         );
         transport.serve(Arc::new(Switchboard {
             membership: Arc::clone(&membership),
             coordinator: coordinator.clone(),
             blobs: blobs.clone(),
             catalog: catalog.clone(),
+            repair: Arc::clone(&repair),
         }));
+        hints.start();
+        repair.start();
         let started = seams.clock.monotonic();
         let node = Arc::new(Self {
             membership,
@@ -207,9 +241,11 @@ impl Node {
             blobs,
             coordinator,
             hints,
+            repair,
             seams,
             settings,
             started,
+            _workers: workers,
         });
         node.begin_to_speak();
         Ok(node)
@@ -240,6 +276,8 @@ impl Node {
         tasks.spawn("follow layout", membership.follow_layout().boxed()).detach();
         tasks.spawn("layout version", Arc::clone(self).follow_version().boxed()).detach();
         tasks.spawn("checkpoint", Arc::clone(self).checkpoint_for_ever().boxed()).detach();
+        let rounds = Membership::rounds_for_ever(Arc::downgrade(&self.membership));
+        tasks.spawn("membership rounds", rounds.boxed()).detach();
         tasks.spawn("facts", Arc::clone(self).publish_for_ever().boxed()).detach();
     }
 
@@ -274,8 +312,24 @@ impl Node {
                 gossip.publish("used", used.to_string());
                 gossip.publish("free", space.free.to_string());
             }
+            if let Err(error) = self.membership.follow_rebuilding(&self.owned()).await {
+                tracing::error!(%error, "the end of the rebuilding could not be stored");
+            }
             self.seams.clock.sleep(FACTS_EVERY).await;
         }
+    }
+
+    /// The partitions that this node owns for the bucket with the most copies.
+    fn owned(&self) -> Vec<Partition> {
+        let Some(layout) = self.membership.holder().current() else { return Vec::new() };
+        let node = self.coordinator.site().node;
+        let copies = self.catalog.buckets().iter().map(|bucket| bucket.n).max();
+        let copies = usize::from(copies.unwrap_or_default()).max(COPIES_USUAL);
+        layout
+            .partitions()
+            .iter()
+            .filter(|&partition| layout.preference_list(partition).owners(copies).contains(&node))
+            .collect()
     }
 
     /// Makes everything durable that is derived, after the listeners were stopped.
@@ -287,6 +341,44 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
+}
+
+/// Sets the guards of this node's copies, and what keeps them and the others' alike.
+fn open_repair(
+    coordinator: &Coordinator,
+    catalog: &Catalog,
+    settings: RepairSettings,
+) -> Result<(Arc<Hints>, Arc<Repair>), StartError> {
+    let replica = coordinator.replica();
+    let floors = Floors::open(replica.rows().clone(), Arc::clone(coordinator.site()))?;
+    // The ledger last: it counts what the others let in.
+    replica.set_guards(vec![
+        catalog.guard(),
+        Arc::clone(&floors) as Arc<dyn Guard>,
+        Arc::clone(coordinator.kept()) as Arc<dyn Guard>,
+    ]);
+    let hints = Hints::new(coordinator.clone());
+    let of_buckets = catalog.clone();
+    let copies = Box::new(move || most_copies(&of_buckets));
+    let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
+    Ok((hints, repair))
+}
+
+/// The most copies that rows of any bucket are to have.
+fn most_copies(catalog: &Catalog) -> usize {
+    let most = catalog.buckets().iter().map(|bucket| bucket.n).max();
+    usize::from(most.unwrap_or(0)).max(COPIES)
+}
+
+/// Lets bytes follow their records: in the batch of each change, and by workers from then on.
+fn look_after_bytes(settings: &NodeSettings, catalog: &Catalog, blobs: &Blobs) -> Vec<TaskHandle> {
+    let mut companions = catalog.companions();
+    companions.insert(TableId::Extents, blobs.companion());
+    catalog.coordinator().replica().set_companions(companions);
+    let mut workers = blobs.start_upkeep(settings.upkeep);
+    workers.push(catalog.start_collection(settings.collection));
+    workers.push(catalog.start_orphanage(settings.collection.read_grace));
+    workers
 }
 
 async fn open_segments(

@@ -24,7 +24,7 @@ use super::error::ReplicationError;
 use super::hints::{HintName, HintRow};
 use super::message::{ScanRequest, Want};
 use super::scan::SliceRows;
-use super::site::Site;
+use super::site::{CLOCK_DRIFT_MAX, Site};
 use super::slice_walk::scan_slice;
 use super::stored::{RowFlags, change_leaf, record_in, record_of, stored_value};
 use super::table::{
@@ -38,6 +38,10 @@ pub const HYBRID_TIME_KEY: &[u8] = b"hybrid_time";
 
 /// The longest that somebody who brings rows in the background is asked to wait.
 const PAUSE_MILLIS_MAX: u32 = 1_000;
+
+/// Updates on their way to the disk from which on new writes of clients are refused; the store
+/// itself lets in 8,192.
+const CLIENT_COMMITS_MAX: usize = 6_144;
 
 /// Called with the row key's sort part and the merged record after it became durable.
 pub type Watcher = Box<dyn Fn(&[u8], &Bytes) + Send + Sync>;
@@ -72,6 +76,22 @@ pub(crate) fn digest_of(record: &[u8]) -> [u8; 16] {
 #[must_use]
 pub(crate) fn digest_of_held(record: Option<&Bytes>) -> Digest {
     record.map(|record| digest_of(record))
+}
+
+/// The hash by which this node's stints know a row.
+fn slot_of(key: &[u8]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = digest_of(key);
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// A write that is minted and not durable yet. Dropped so, by an error or by a caller that does
+/// not wait any longer, it ends all stints.
+struct Unsettled<'a>(&'a Site);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.forget_actors();
+    }
 }
 
 /// What a decision under a row's lock comes to.
@@ -146,6 +166,38 @@ impl Replica {
         Ok(Verdict::Take)
     }
 
+    /// Refuses new writes while too many are on their way to the disk: waiting would only make
+    /// the queue longer, and repairs need room too.
+    fn check_room(&self, purpose: Purpose) -> Result<(), ReplicationError> {
+        let waiting = self.rows.waiting();
+        if purpose.begun().is_none() || waiting < CLIENT_COMMITS_MAX {
+            return Ok(());
+        }
+        Err(ReplicationError::Busy(format!(
+            "{waiting} writes wait for the disk of node {}",
+            self.site.node.short()
+        )))
+    }
+
+    /// Refuses new writes from the future, but those that had to be stamped so because the row
+    /// is: a clock that was wrong once must not lock its keys until that time has come.
+    fn check_clock(
+        &self,
+        write: &RowWrite<'_>,
+        schema: &dyn Schema,
+        facts: &RecordFacts,
+        value: Option<&[u8]>,
+    ) -> Result<(), ReplicationError> {
+        if write.purpose.begun().is_none() {
+            return Ok(());
+        }
+        let Err(refusal) = self.site.check_stamp(facts.stamp.time) else { return Ok(()) };
+        let held = value.map(|value| schema.facts(record_in(value))).transpose()?;
+        let held = held.map_or(0, |held| held.stamp.time.millis());
+        let step = facts.stamp.time.millis().saturating_sub(held);
+        if u128::from(step) <= CLOCK_DRIFT_MAX.as_millis() { Ok(()) } else { Err(refusal) }
+    }
+
     /// Merges a record into this node's copy; durable when it returns. Tells the write that was
     /// held before if that is greater: the record then lost the merge here.
     ///
@@ -156,10 +208,12 @@ impl Replica {
         let schema = Arc::clone(self.schema(write.row.table)?);
         let facts = schema.facts(write.record)?;
         check_inline(facts.inline, write.inline)?;
+        self.check_room(write.purpose)?;
         let key = write.row.stored(write.partition);
         let (changed, newer) = self
             .rows
             .update(write.row.table.family(), key.clone(), |value| {
+                self.check_clock(&write, &*schema, &facts, value)?;
                 if self.judge(&write, &facts, Some(facts.stamp), value)? == Verdict::Outlived {
                     return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
                 }
@@ -187,15 +241,19 @@ impl Replica {
         let schema = Arc::clone(self.schema(write.row.table)?);
         let facts = schema.facts(write.record)?;
         check_inline(facts.inline, write.inline)?;
+        self.check_room(write.purpose)?;
         let key = write.row.stored(write.partition);
         let site = Arc::clone(&self.site);
+        let slot = slot_of(&key);
+        // If it breaks off, others may have the minted dot, and this node has forgotten it.
+        let unsettled = Unsettled(&self.site);
         let updated = self
             .rows
             .update(write.row.table.family(), key.clone(), |value| {
                 self.judge(&write, &facts, None, value)?;
                 let mut clock = HybridTime::default();
                 let made = schema.mint(value.map(record_in), write.record, &mut |current| {
-                    let (version, time) = site.mint(current, above);
+                    let (version, time) = site.mint(slot, current, above);
                     clock = time;
                     version
                 })?;
@@ -208,9 +266,8 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await;
-        if updated.is_err() {
-            // Others may have the minted dot, and this node has forgotten it.
-            self.site.forget_actors();
+        if updated.is_ok() {
+            std::mem::forget(unsettled);
         }
         self.notify(write.row, updated??).await
     }
@@ -346,6 +403,7 @@ impl Replica {
     fn remove(&self, row: &RowKey, partition: Partition, value: Option<&[u8]>, batch: &mut Batch) {
         let Some(value) = value else { return };
         let key = row.stored(partition);
+        self.site.forget_row(slot_of(&key));
         change_leaf(batch, row, partition, (Some(value), None));
         if let Some(companion) = self.companions.get().and_then(|all| all.get(&row.table)) {
             companion.discard(row, record_in(value), batch);
@@ -386,6 +444,18 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch, outcome: true })
             })
             .await?
+    }
+
+    /// When and where a record of `table` was minted.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Damaged`] if it cannot be read.
+    pub(crate) fn stamp_of(
+        &self,
+        table: TableId,
+        record: &[u8],
+    ) -> Result<crate::causality::Stamp, ReplicationError> {
+        Ok(self.schema(table)?.facts(record)?.stamp)
     }
 
     /// How long somebody who brings rows in the background should wait before the next, so that
@@ -451,11 +521,12 @@ impl Replica {
         scan: ScanRequest,
     ) -> Result<Vec<SliceRows>, ReplicationError> {
         let meta = Arc::clone(self.rows.meta());
+        let schema = Arc::clone(self.schema(scan.table)?);
         blocking(&self.site.tasks, move || {
             scan.slices
                 .iter()
                 .zip(&partitions)
-                .map(|(slice, partition)| scan_slice(&*meta, &scan, slice, *partition))
+                .map(|(slice, partition)| scan_slice((&*meta, &*schema), &scan, slice, *partition))
                 .collect::<Result<Vec<_>, StoreError>>()
         })
         .await

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::causality::{Actor, HybridClock, HybridTime, Stamp};
+use crate::causality::{HybridClock, HybridTime, Stamp, Stints};
 use crate::env::{Clock, Entropy, Tasks};
+use crate::membership::Clocks;
 use crate::net::LinkFacts;
 use crate::types::NodeId;
 
+use super::error::ReplicationError;
 use super::version::Version;
 
 /// How far a peer's clock may lead before its time is not followed.
@@ -28,9 +30,10 @@ pub struct Site {
     pub entropy: Arc<dyn Entropy>,
     /// Its tasks.
     pub tasks: Arc<dyn Tasks>,
+    /// How its peers' wall clocks stand to its own.
+    pub clocks: Arc<Clocks>,
     hybrid: Mutex<HybridClock>,
-    stints: AtomicU64,
-    stints_from: AtomicU64,
+    stints: Stints,
     layout_version: AtomicU64,
 }
 
@@ -50,18 +53,19 @@ impl Site {
             clock,
             entropy,
             tasks,
+            clocks: Arc::default(),
             hybrid: Mutex::new(HybridClock::new(floor, CLOCK_DRIFT_MAX)),
-            stints: AtomicU64::new(0),
-            stints_from: AtomicU64::new(0),
+            stints: Stints::new(node, boot),
             layout_version: AtomicU64::new(0),
         })
     }
 
-    /// The version of a write that replaces `current`, which is what this replica holds, and
-    /// `above`, which another owner is known to hold.
+    /// The version of a write of the row with the hash `row` that replaces `current`, which is
+    /// what this replica holds, and `above`, which another owner is known to hold.
     /// Also tells this node's own clock, which a record from the future does not drag along.
     pub(crate) fn mint(
         &self,
+        row: u64,
         current: Option<&Version>,
         above: Option<&Version>,
     ) -> (Version, HybridTime) {
@@ -83,13 +87,47 @@ impl Site {
             }
             (current, above) => current.or_else(|| above.cloned()),
         };
-        (Version::succeed(base.as_ref(), self.actor(current), stamp, era), clock)
+        let actor = self.stints.actor(row, current.map(|version| &version.seen));
+        let mut version = Version::succeed(base.as_ref(), actor, stamp, era);
+        // A write that met a newer one is minted again: what stands here is its first attempt.
+        let attempt = current.filter(|current| current.stamp.node == self.node);
+        version.repeats = attempt
+            .filter(|current| above.is_some_and(|above| above.order() > current.order()))
+            .map(|current| current.dot);
+        (version, clock)
+    }
+
+    /// Whether this node may stamp writes that nobody else need agree to.
+    ///
+    /// # Errors
+    /// [`ReplicationError::ClockSkew`] if most peers say that its clock is wrong.
+    pub(crate) fn check_clock(&self) -> Result<(), ReplicationError> {
+        let checked = self.clocks.check(self.clock.monotonic());
+        checked.map_err(|fault| ReplicationError::ClockSkew(fault.to_string()))
+    }
+
+    /// Whether a new write stamped at `time` may be taken here: not if it is far ahead of this
+    /// node's clock, unless that clock is itself known to be wrong.
+    pub(crate) fn check_stamp(&self, time: HybridTime) -> Result<(), ReplicationError> {
+        let ahead = time.millis().saturating_sub(self.clock.wall().0);
+        if u128::from(ahead) <= CLOCK_DRIFT_MAX.as_millis() || self.check_clock().is_err() {
+            return Ok(());
+        }
+        Err(ReplicationError::ClockSkew(format!(
+            "the write is stamped {ahead} ms ahead of the clock of node {}",
+            self.node.short()
+        )))
     }
 
     /// Makes every later write count from a new actor: a dot was minted that is not stored here.
     pub(crate) fn forget_actors(&self) {
-        let next = self.stints.load(Ordering::Acquire);
-        self.stints_from.fetch_max(next, Ordering::AcqRel);
+        self.stints.forget_all();
+    }
+
+    /// Makes the next write of the row with the hash `row` count from a new actor: this node's
+    /// record of it is being removed.
+    pub(crate) fn forget_row(&self, row: u64) {
+        self.stints.forget(row);
     }
 
     /// A time that no earlier write of this node has.
@@ -101,23 +139,6 @@ impl Site {
     /// Notes which layout is in force, for the headers of frames.
     pub fn set_layout_version(&self, version: u64) {
         self.layout_version.store(version, Ordering::Release);
-    }
-
-    /// An actor that this boot may count on for a key: the one it used before, else a new stint,
-    /// so that its entry never covers a write that this node has forgotten (Riak's kv679).
-    fn actor(&self, current: Option<&Version>) -> Actor {
-        let known = current.and_then(|version| {
-            version.seen.iter().map(|(actor, _)| actor).find(|actor| {
-                actor.node == self.node
-                    && actor.boot == self.boot
-                    && actor.stint >= self.stints_from.load(Ordering::Acquire)
-            })
-        });
-        known.unwrap_or_else(|| Actor {
-            node: self.node,
-            boot: self.boot,
-            stint: self.stints.fetch_add(1, Ordering::Relaxed),
-        })
     }
 }
 

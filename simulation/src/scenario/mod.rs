@@ -5,6 +5,7 @@
 
 pub mod objects;
 pub mod register;
+pub mod sloppy;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,6 +68,11 @@ pub const ALL: &[Scenario] = &[
         name: "objects",
         about: "real nodes serve objects while links, machines and clocks fail",
         run: objects::run,
+    },
+    Scenario {
+        name: "sloppy",
+        about: "sloppy buckets take writes while owners are away, and converge when they are back",
+        run: sloppy::run,
     },
 ];
 

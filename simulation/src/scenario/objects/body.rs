@@ -13,7 +13,7 @@ use crate::entropy::mix;
 
 /// The bytes of a write.
 #[must_use]
-pub(super) fn bytes_of(write: WriteId, length: usize) -> Bytes {
+pub(in crate::scenario) fn bytes_of(write: WriteId, length: usize) -> Bytes {
     let mut bytes = Vec::with_capacity(length + 8);
     let mut place = 0_u64;
     while bytes.len() < length {
@@ -26,7 +26,7 @@ pub(super) fn bytes_of(write: WriteId, length: usize) -> Bytes {
 
 /// A stand-in for the MD5 of a body: as good for telling writes apart, and free.
 #[must_use]
-pub(super) fn md5_of(write: WriteId, part: u16) -> [u8; 16] {
+pub(in crate::scenario) fn md5_of(write: WriteId, part: u16) -> [u8; 16] {
     let mut md5 = [0; 16];
     md5[..8].copy_from_slice(&mix(write.0).to_le_bytes());
     md5[8..].copy_from_slice(&mix(mix(write.0) ^ u64::from(part) ^ 0x9a27).to_le_bytes());
@@ -35,7 +35,7 @@ pub(super) fn md5_of(write: WriteId, part: u16) -> [u8; 16] {
 
 /// How a client ends its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::scenario) enum End {
     /// As it should.
     Whole,
     /// It goes away in the middle.
@@ -45,7 +45,7 @@ pub(super) enum End {
 }
 
 /// A client's body on its way in, in pieces, with pauses.
-pub(super) struct SimBody {
+pub(in crate::scenario) struct SimBody {
     left: Bytes,
     length: usize,
     md5: [u8; 16],
@@ -56,7 +56,7 @@ pub(super) struct SimBody {
 }
 
 impl SimBody {
-    pub(super) fn new(
+    pub(in crate::scenario) fn new(
         bytes: Bytes,
         md5: [u8; 16],
         end: End,

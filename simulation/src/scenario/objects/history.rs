@@ -18,7 +18,7 @@ const SHOWN_MAX: usize = 14;
 
 /// The number of a write, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct WriteId(pub(super) u64);
+pub(in crate::scenario) struct WriteId(pub(in crate::scenario) u64);
 
 /// What a write leaves under its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@
 //! answered as not done is never seen (I9).
 
 mod audit;
-mod body;
+pub(super) mod body;
 mod client;
-mod history;
+pub(super) mod history;
 mod listing;
 
 use std::sync::Arc;
@@ -234,6 +234,9 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
     if plan.rotten.is_none() {
         audit::spares_each(cluster, state, &after).await?;
     }
+    audit::is_tidy(cluster, plan.answer * 20).await?;
+    let last = audit::converge(cluster, state).await?;
+    audit::compare(state, &after, &last);
     Ok(())
 }
 
@@ -241,7 +244,7 @@ async fn create_bucket(cluster: &Arc<Cluster>) -> anyhow::Result<()> {
     let nodes = cluster.all_up(Duration::from_secs(10)).await?;
     let first = nodes.first().context("a cluster needs a node")?;
     let name: BucketName = BUCKET.parse()?;
-    let request = CreateBucket { name, owner: OwnerId("owner".to_owned()), level: None };
+    let request = CreateBucket { name, owner: OwnerId("owner".to_owned()), level: None, n: None };
     for _ in 0..50 {
         match first.catalog.create_bucket(request.clone()).await {
             Ok(_) => return Ok(()),
