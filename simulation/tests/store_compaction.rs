@@ -13,8 +13,8 @@ use quorate::codec::Crc32c;
 use quorate::env::{TaskHandle, Tasks, TokioTasks};
 use quorate::store::{
     Batch, CommitLimits, CompactionLimits, CompactionReport, CompactionStep, Create, Disk,
-    DiskFile, DiskSpace, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation,
-    RecoveryReport, Rows, SegmentFigures, SegmentLog, SegmentOptions, StoreError, Visit,
+    DiskFile, DiskSpace, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore,
+    Operation, RecoveryReport, Rows, SegmentFigures, SegmentLog, SegmentOptions, StoreError, Visit,
 };
 use quorate::types::{ByteCount, DiskId, ExtentId};
 use quorate_simulation::disk::SimDisk;
@@ -547,6 +547,14 @@ impl MetaStore for RacingMeta {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<(), StoreError> {
         self.meta.scan(family, range, visit)
+    }
+
+    fn scan_together(
+        &self,
+        ranges: &[(Family, KeyRange)],
+        visit: &mut FamilyVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        self.meta.scan_together(ranges, visit)
     }
 
     fn write(&self, batches: &[Batch], durability: Durability) -> Result<(), StoreError> {
