@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate::catalog::{
-    BodyError, BodySource, BucketRecord, CatalogError, CreateBucket, LostWrite, NewObject, OwnerId,
-    PutReceipt, VerifiedBody,
+    BodyError, BodySource, BucketRecord, CatalogError, CreateBucket, ListObjects, LostWrite,
+    NewObject, OwnerId, PutReceipt, VerifiedBody,
 };
 use quorate::env::metrics;
 use quorate::node::Node;
@@ -188,6 +188,7 @@ fn a_node_with_a_wrong_clock_stamps_no_sloppy_write() {
 
         rig.crash(2);
         rig.crash(3);
+        rig.pause(6).await;
         let alone = put(&rig.node(1), &bucket, "k", 100).await.unwrap_err().to_string();
         assert!(alone.contains("CLOCK_SKEW"), "{alone}");
 
@@ -306,6 +307,11 @@ fn a_slow_disk_stalls_no_request_whose_quorum_does_not_need_it() {
             put(&rig.node(2), &bucket, &format!("attached-{number}"), 2_000).await.unwrap();
             put(&rig.node(1), &bucket, &format!("large-{number}"), 30_000).await.unwrap();
             rig.node(1).catalog.get_object(&bucket, &key).await.unwrap();
+        }
+        let page = ListObjects { max: 1_000, ..ListObjects::default() };
+        for number in 1..=2 {
+            let listed = rig.node(number).catalog.list_objects(&bucket, &page).await.unwrap();
+            assert_eq!(listed.entries.len(), 60);
         }
 
         let took = rig.world().time().elapsed() - began;
