@@ -7,7 +7,7 @@ use super::api::{
     InitRequest, KeyCreated, KeyInfo, LocateQuery, SetBucketRequest,
 };
 use super::error::AdminError;
-use super::model::{ClusterStatus, Location, RingReport};
+use super::model::{ClusterStatus, HintsReport, Location, RingReport};
 
 /// The operator's hands: implemented by the node, called by the API.
 #[async_trait]
@@ -24,6 +24,9 @@ pub trait ClusterControl: Send + Sync + 'static {
 
     /// Who owns how much of the ring.
     async fn ring(&self) -> Result<RingReport, AdminError>;
+
+    /// What nodes keep for owners that were away.
+    async fn hints(&self) -> Result<HintsReport, AdminError>;
 
     /// Where a key lies and what each replica has of it.
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError>;

@@ -22,7 +22,7 @@ pub use api::{
 pub use control::ClusterControl;
 pub use error::{AdminError, ErrorKind};
 pub use model::{
-    ClusterStatus, Finding, Health, HealthLevel, Holding, Location, NodeStatus, Rebuilt, Replica,
-    RingNode, RingReport, Role,
+    ClusterStatus, Finding, Health, HealthLevel, HintsReport, Holding, KeptHints, Location,
+    NodeStatus, Rebuilt, Replica, RingNode, RingReport, Role,
 };
 pub use router::{AdminToken, routes};

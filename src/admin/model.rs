@@ -226,3 +226,29 @@ pub struct Location {
     /// Owners first, then fallbacks, in preference order.
     pub replicas: Vec<Replica>,
 }
+
+/// What one node keeps for one owner that was away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptHints {
+    /// The node that keeps it.
+    pub kept_by: String,
+    /// Whom it is kept for.
+    pub kept_for: String,
+    /// Whether that node seems alive to the node that answered.
+    pub liveness: Liveness,
+    /// Rows.
+    pub rows: u64,
+    /// Their bytes, without those of extents.
+    pub bytes: ByteCount,
+    /// Seconds since the oldest of their writes began.
+    pub oldest_seconds: Option<u64>,
+}
+
+/// The answer to `hints`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintsReport {
+    /// What is kept, by keeper and owner.
+    pub hints: Vec<KeptHints>,
+    /// Nodes that did not say what they keep.
+    pub unheard: Vec<String>,
+}

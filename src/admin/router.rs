@@ -19,7 +19,7 @@ use super::api::{
 };
 use super::control::ClusterControl;
 use super::error::{AdminError, ErrorKind};
-use super::model::{ClusterStatus, HealthLevel};
+use super::model::{ClusterStatus, HealthLevel, HintsReport};
 
 /// The bearer token, as its hash: comparing hashes tells nothing about the token by its time.
 #[derive(Clone)]
@@ -57,6 +57,7 @@ pub fn routes(control: Arc<dyn ClusterControl>, token: AdminToken) -> Router {
         .route("/v1/cluster/init", post(init))
         .route("/v1/status", get(status))
         .route("/v1/ring", get(ring_report))
+        .route("/v1/hints", get(hints))
         .route("/v1/locate", get(locate))
         .route("/v1/buckets", get(buckets).post(create_bucket))
         .route("/v1/buckets/{name}", get(bucket).patch(set_bucket).delete(delete_bucket))
@@ -102,6 +103,10 @@ async fn status(State(control): Control) -> Answer<ClusterStatus> {
 
 async fn ring_report(State(control): Control) -> Answer<super::RingReport> {
     control.ring().await.map(Json)
+}
+
+async fn hints(State(control): Control) -> Answer<HintsReport> {
+    control.hints().await.map(Json)
 }
 
 async fn locate(

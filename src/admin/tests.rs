@@ -12,8 +12,9 @@ use tower::ServiceExt;
 
 use super::{
     AdminError, AdminToken, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest,
-    CreateKeyRequest, ErrorKind, Health, HealthLevel, HistoryQuery, HistoryReport, InitReport,
-    InitRequest, KeyCreated, KeyInfo, LocateQuery, Location, RingReport, SetBucketRequest, routes,
+    CreateKeyRequest, ErrorKind, Health, HealthLevel, HintsReport, HistoryQuery, HistoryReport,
+    InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location, RingReport,
+    SetBucketRequest, routes,
 };
 use crate::replication::Level;
 use crate::types::{BucketId, ClusterId, NodeId};
@@ -51,6 +52,10 @@ impl ClusterControl for Double {
 
     async fn ring(&self) -> Result<RingReport, AdminError> {
         missing("ring")
+    }
+
+    async fn hints(&self) -> Result<HintsReport, AdminError> {
+        Ok(HintsReport { hints: Vec::new(), unheard: vec!["n2".to_owned()] })
     }
 
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError> {

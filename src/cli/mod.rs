@@ -11,6 +11,7 @@ mod bucket;
 mod client;
 mod cluster;
 mod config;
+mod hints;
 mod key;
 mod object;
 mod report;
@@ -84,6 +85,8 @@ enum Command {
     Status,
     /// Show who owns how much of the ring
     Ring,
+    /// Show what is kept for owners that were away
+    Hints,
     /// Show where a key lies and what each replica has of it
     Locate(ring::LocateArgs),
     /// Create, list, show, change and delete buckets
@@ -151,6 +154,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         }
         Command::Status => status::run(&admin()?, output).await,
         Command::Ring => ring::run(&admin()?, output).await,
+        Command::Hints => hints::run(&admin()?, output).await,
         Command::Locate(args) => ring::locate(&admin()?, args, output).await,
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
         Command::Object(command) => object::run(&admin()?, command, output).await,

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::admin::{
     AdminError, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest, CreateKeyRequest,
-    ErrorKind, HistoryQuery, HistoryReport, Holding, InitReport, InitRequest, KeyCreated, KeyInfo,
-    LocateQuery, Location, Replica, RingReport, Role, SetBucketRequest,
+    ErrorKind, HintsReport, HistoryQuery, HistoryReport, Holding, InitReport, InitRequest,
+    KeyCreated, KeyInfo, LocateQuery, Location, Replica, RingReport, Role, SetBucketRequest,
 };
 use crate::catalog::{
     BucketName, BucketRecord, CatalogError, CreateBucket, Credential, OwnerHolds, OwnerId,
@@ -190,6 +190,10 @@ impl ClusterControl for Control {
             AdminError::new(ErrorKind::NotInitialized, "there is no ring before the first layout")
                 .next("quorate cluster init --expect 3")
         })
+    }
+
+    async fn hints(&self) -> Result<HintsReport, AdminError> {
+        Ok(self.node.hints_report().await)
     }
 
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError> {

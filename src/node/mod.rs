@@ -11,6 +11,7 @@ mod figures;
 mod findings;
 mod handler;
 mod history;
+mod kept;
 mod levels;
 mod peers;
 mod rejoin;

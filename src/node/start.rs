@@ -15,8 +15,8 @@ use crate::membership::{
 };
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, OwnStanding, Patience,
-    PeerView, Replica, ReplicaStanding, ReplicationError, Site, TableId,
+    Coordinator, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding, Patience, PeerView,
+    Replica, ReplicaStanding, ReplicationError, Site, TableId,
 };
 use crate::ring::{Capacity, Partition};
 use crate::store::{
@@ -192,18 +192,17 @@ impl Node {
             peers as Arc<dyn PeerView>,
         )
         .with_patience(settings.patience)
+        .with_hint_limits(settings.hints)
         .with_standing(Arc::clone(&memory.rebuilding) as Arc<dyn OwnStanding>);
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
-        let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
-        coordinator
-            .replica()
-            .set_guards(vec![catalog.guard(), Arc::clone(&ledger) as Arc<dyn Guard>]);
+        let kept = Arc::clone(coordinator.kept()) as Arc<dyn Guard>;
+        coordinator.replica().set_guards(vec![catalog.guard(), kept]);
         let companion = catalog.companion();
         let companions = [TableId::Objects, TableId::Uploads].map(|t| (t, Arc::clone(&companion)));
         coordinator.replica().set_companions(BTreeMap::from(companions));
-        let hints = Hints::new(coordinator.clone(), ledger);
+        let hints = Hints::new(coordinator.clone());
         hints.start();
         let membership = Membership::new(
             MembershipSeams {

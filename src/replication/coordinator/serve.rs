@@ -61,6 +61,10 @@ impl Coordinator {
                     Ok((_, partition)) => self.read_reply(&row, partition, want),
                 }
             }
+            ReplicaRequest::Kept => {
+                let owners = self.kept.figures().into_iter().collect();
+                (ReplicaReply::Kept { owners }, Bytes::new())
+            }
             ReplicaRequest::Scan { layout, scan } => self.scan_reply(layout, scan).await,
         };
         encoded(&reply, attachment)

@@ -72,7 +72,8 @@ pub struct Hints {
 impl Hints {
     /// The hints of this node's replica; [`Hints::start`] delivers them.
     #[must_use]
-    pub fn new(coordinator: Coordinator, ledger: Arc<HintLedger>) -> Arc<Self> {
+    pub fn new(coordinator: Coordinator) -> Arc<Self> {
+        let ledger = Arc::clone(coordinator.kept());
         Arc::new(Self { coordinator, ledger, pusher: OnceLock::new(), busy: Mutex::default() })
     }
 
