@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate::catalog::CatalogLimits;
+use quorate::blob::UpkeepSettings;
+use quorate::catalog::{CatalogLimits, CollectionSettings};
 use quorate::env::Tasks;
 use quorate::membership::{FormerMember, Identity, Liveness};
 use quorate::net::{LinkFacts, Transport};
 use quorate::node::{Foundation, Node, NodeSettings, Seams, StartError};
-use quorate::replication::{HintLimits, Patience};
+use quorate::replication::{HintLimits, Patience, RepairSettings};
 use quorate::ring::PartitionCount;
 use quorate::store::{Disk, Family};
 use quorate::types::{ByteCount, DiskId, NodeId, Zone};
@@ -49,6 +50,8 @@ pub struct ClusterOptions {
     pub patience: Patience,
     /// The size of a segment file: small, so that segments are rolled over.
     pub segment_size: ByteCount,
+    /// How copies are compared.
+    pub repair: RepairSettings,
 }
 
 impl Default for ClusterOptions {
@@ -65,6 +68,7 @@ impl Default for ClusterOptions {
             limits,
             patience: Patience::default(),
             segment_size: ByteCount::mib(1),
+            repair: RepairSettings::default(),
         }
     }
 }
@@ -232,7 +236,15 @@ impl Cluster {
             limits: self.options.limits,
             patience: self.options.patience,
             segment_size: self.options.segment_size,
+            repair: self.options.repair,
             hints: HintLimits::default(),
+            upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
+            collection: CollectionSettings {
+                // Twice the longest that a request takes, as it is configured.
+                read_grace: self.options.patience.answer * 6,
+                read_grace_min: self.options.patience.answer * 6,
+                uploads_kept: self.options.patience.answer * 9,
+            },
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
     }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use quorate::store::{
-    Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, StoreError, Visit,
-    decode_sum, encode_sum,
+    Batch, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation,
+    StoreError, Visit, decode_sum, encode_sum,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -126,22 +126,21 @@ impl MetaStore for MemMeta {
     ) -> Result<(), StoreError> {
         let state = self.state.read_recursive();
         alive(&state, &self.power)?;
-        let mut from = Bound::Included((family, Bytes::copy_from_slice(&range.start)));
-        loop {
-            let next = state.rows.range((from.clone(), Bound::Unbounded)).next();
-            let Some(((of, key), value)) = next else { return Ok(()) };
-            let ended = range.end.as_ref().is_some_and(|end| key.as_ref() >= end.as_slice());
-            if *of != family || ended {
-                return Ok(());
-            }
-            from = match visit(key, value) {
-                Visit::Stop => return Ok(()),
-                Visit::Seek(target) if target.as_slice() > key.as_ref() => {
-                    Bound::Included((family, Bytes::from(target)))
-                }
-                Visit::Next | Visit::Seek(_) => Bound::Excluded((family, key.clone())),
-            };
+        show(&state.rows, family, range, visit);
+        Ok(())
+    }
+
+    fn scan_together(
+        &self,
+        ranges: &[(Family, KeyRange)],
+        visit: &mut FamilyVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        let state = self.state.read_recursive();
+        alive(&state, &self.power)?;
+        for (family, range) in ranges {
+            show(&state.rows, *family, range, &mut |key, value| visit(*family, key, value));
         }
+        Ok(())
     }
 
     fn write(&self, batches: &[Batch], durability: Durability) -> Result<(), StoreError> {
@@ -184,6 +183,30 @@ impl MetaStore for MemMeta {
 
     fn figures(&self) -> MetaFigures {
         MetaFigures::default()
+    }
+}
+
+fn show(
+    rows: &Rows,
+    family: Family,
+    range: &KeyRange,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+) {
+    let mut from = Bound::Included((family, Bytes::copy_from_slice(&range.start)));
+    loop {
+        let next = rows.range((from.clone(), Bound::Unbounded)).next();
+        let Some(((of, key), value)) = next else { return };
+        let ended = range.end.as_ref().is_some_and(|end| key.as_ref() >= end.as_slice());
+        if *of != family || ended {
+            return;
+        }
+        from = match visit(key, value) {
+            Visit::Stop => return,
+            Visit::Seek(target) if target.as_slice() > key.as_ref() => {
+                Bound::Included((family, Bytes::from(target)))
+            }
+            Visit::Next | Visit::Seek(_) => Bound::Excluded((family, key.clone())),
+        };
     }
 }
 

@@ -8,6 +8,7 @@ use super::api::{
 };
 use super::error::AdminError;
 use super::model::{ClusterStatus, HintsReport, Location, RingReport};
+use super::repair::{RepairReport, RepairRequest};
 
 /// The operator's hands: implemented by the node, called by the API.
 #[async_trait]
@@ -30,6 +31,9 @@ pub trait ClusterControl: Send + Sync + 'static {
 
     /// Where a key lies and what each replica has of it.
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError>;
+
+    /// How repair goes; before that, tells every node that is up what is asked for.
+    async fn repair(&self, request: Option<RepairRequest>) -> Result<RepairReport, AdminError>;
 
     /// Creates a bucket.
     async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError>;

@@ -10,6 +10,7 @@ mod api;
 mod control;
 mod error;
 mod model;
+mod repair;
 mod router;
 
 #[cfg(test)]
@@ -24,5 +25,8 @@ pub use error::{AdminError, ErrorKind};
 pub use model::{
     ClusterStatus, Finding, Health, HealthLevel, HintsReport, Holding, KeptHints, Location,
     NodeStatus, Rebuilt, Replica, RingNode, RingReport, Role,
+};
+pub use repair::{
+    Redundancy, RepairAction, RepairNode, RepairReport, RepairRequest, RepairRun, Unproven,
 };
 pub use router::{AdminToken, routes};

@@ -6,6 +6,8 @@ use crate::membership::Liveness;
 use crate::replication::Level;
 use crate::types::{ByteCount, ClusterId, NodeId, Zone};
 
+use super::repair::Redundancy;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HealthLevel {
@@ -113,6 +115,9 @@ pub struct ClusterStatus {
     pub partitions: u32,
     /// The level of buckets that are created without one.
     pub default_level: Level,
+    /// How many copies are proven; `None` before `cluster init`.
+    #[serde(default)]
+    pub redundancy: Option<Redundancy>,
     /// The node that answered.
     pub answered_by: NodeId,
     /// All nodes, by zone and name.

@@ -20,6 +20,7 @@ use super::api::{
 use super::control::ClusterControl;
 use super::error::{AdminError, ErrorKind};
 use super::model::{ClusterStatus, HealthLevel, HintsReport};
+use super::repair::{RepairReport, RepairRequest};
 
 /// The bearer token, as its hash: comparing hashes tells nothing about the token by its time.
 #[derive(Clone)]
@@ -59,6 +60,7 @@ pub fn routes(control: Arc<dyn ClusterControl>, token: AdminToken) -> Router {
         .route("/v1/ring", get(ring_report))
         .route("/v1/hints", get(hints))
         .route("/v1/locate", get(locate))
+        .route("/v1/repair", get(repair_status).post(repair))
         .route("/v1/buckets", get(buckets).post(create_bucket))
         .route("/v1/buckets/{name}", get(bucket).patch(set_bucket).delete(delete_bucket))
         .route("/v1/object/history", get(history))
@@ -115,6 +117,17 @@ async fn locate(
 ) -> Answer<super::Location> {
     let Query(query) = query.map_err(|fault| invalid(&fault.body_text()))?;
     control.locate(query).await.map(Json)
+}
+
+async fn repair_status(State(control): Control) -> Answer<RepairReport> {
+    control.repair(None).await.map(Json)
+}
+
+async fn repair(
+    State(control): Control,
+    request: Result<Json<RepairRequest>, JsonRejection>,
+) -> Answer<RepairReport> {
+    control.repair(Some(body(request)?)).await.map(Json)
 }
 
 async fn buckets(State(control): Control) -> Answer<Vec<super::BucketInfo>> {

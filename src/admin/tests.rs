@@ -13,8 +13,8 @@ use tower::ServiceExt;
 use super::{
     AdminError, AdminToken, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest,
     CreateKeyRequest, ErrorKind, Health, HealthLevel, HintsReport, HistoryQuery, HistoryReport,
-    InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location, RingReport,
-    SetBucketRequest, routes,
+    InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location, RepairReport,
+    RepairRequest, RingReport, SetBucketRequest, routes,
 };
 use crate::replication::Level;
 use crate::types::{BucketId, ClusterId, NodeId};
@@ -40,6 +40,7 @@ impl ClusterControl for Double {
             layout_version: 1,
             partitions: 256,
             default_level: Level::Quorum,
+            redundancy: None,
             answered_by: NodeId::from_bytes([2; 16]),
             nodes: Vec::new(),
             next: None,
@@ -67,6 +68,10 @@ impl ClusterControl for Double {
             layout_version: 1,
             replicas: Vec::new(),
         })
+    }
+
+    async fn repair(&self, _request: Option<RepairRequest>) -> Result<RepairReport, AdminError> {
+        missing("repair")
     }
 
     async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError> {

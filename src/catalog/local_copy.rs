@@ -171,6 +171,15 @@ impl LocalCopy {
             .collect()
     }
 
+    /// Whether a bucket is known to be gone for good.
+    pub(super) fn is_deleted(&self, bucket: BucketId) -> bool {
+        self.tables
+            .load()
+            .states
+            .get(&bucket)
+            .is_some_and(|(state, _)| *state == BucketState::Deleted)
+    }
+
     pub(super) fn credential(&self, access_key_id: &str) -> Option<Arc<Credential>> {
         let tables = self.tables.load();
         let (row, credential) = tables.credentials.get(access_key_id)?;
@@ -223,9 +232,10 @@ impl Guard for LocalCopy {
         match (known, incoming.purpose) {
             // What was written before is brought to all owners, also where the bucket is not
             // known yet.
-            (None | Some((BucketState::Active | BucketState::Deleting, _)), Purpose::Repair) => {
-                Ok(Verdict::Take)
-            }
+            (
+                None | Some((BucketState::Active | BucketState::Deleting, _)),
+                Purpose::Repair | Purpose::Exchange { .. },
+            ) => Ok(Verdict::Take),
             (Some((BucketState::Active, epoch)), _)
                 if incoming.bucket_epoch.is_none_or(|begun| begun >= epoch) =>
             {

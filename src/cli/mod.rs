@@ -13,7 +13,9 @@ mod cluster;
 mod config;
 mod hints;
 mod key;
+mod kv;
 mod object;
+mod repair;
 mod report;
 mod ring;
 mod server;
@@ -98,6 +100,12 @@ enum Command {
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Prove that all copies agree, and repair what does not
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
+    /// Read, write, delete and list keys of the key-value API
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -159,6 +167,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
         Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
+        Command::Repair(command) => repair::run(&admin()?, command, output).await,
+        Command::Kv(command) => Box::pin(kv::run(command, output)).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,
     }

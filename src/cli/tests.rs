@@ -37,8 +37,17 @@ fn what_the_documentation_types_is_understood() {
         "quorate locate bucket a/b",
         "quorate bucket create b --level quorum --owner QK1",
         "quorate bucket info b",
+        "quorate repair start --wait",
+        "quorate repair start --partition 7",
+        "quorate repair status -o json",
+        "quorate repair pause",
+        "quorate repair resume",
         "quorate key create app --access-key-id ID --secret-access-key S -o json",
         "quorate config check quorate.toml",
+        "quorate kv get b a/b --level eventual --access-key-id i --secret-access-key s -o json",
+        "quorate kv put b k v --w 3 --context c --access-key-id i --secret-access-key s",
+        "quorate kv delete b k --endpoint https://n2:9005 --access-key-id i --secret-access-key s",
+        "quorate kv list b --prefix a/ --delimiter / --access-key-id i --secret-access-key s",
         "quorate bench mixed --endpoint http://a:9000 --endpoint http://b:9000 --bucket b \
          --size 4KiB --concurrency 16 --duration 10s --pid 1 2 --access-key-id i \
          --secret-access-key s -o json",
@@ -102,6 +111,7 @@ fn status_shows_health_then_nodes_then_the_next_step() {
         layout_version: 1,
         partitions: 256,
         default_level: Level::Quorum,
+        redundancy: None,
         answered_by: NodeId::from_bytes([7; 16]),
         nodes: vec![
             node("n1", Liveness::Up, ByteCount::gib(100)),

@@ -7,5 +7,7 @@
 //!    but for one case in 2^128.
 
 mod leaf;
+mod tree;
 
 pub use leaf::{Leaf, RowHash};
+pub use tree::{LeafSet, LeafSums, Root};

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use crate::admin::{
     AdminError, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest, CreateKeyRequest,
     ErrorKind, HintsReport, HistoryQuery, HistoryReport, Holding, InitReport, InitRequest,
-    KeyCreated, KeyInfo, LocateQuery, Location, Replica, RingReport, Role, SetBucketRequest,
+    KeyCreated, KeyInfo, LocateQuery, Location, RepairReport, RepairRequest, Replica, RingReport,
+    Role, SetBucketRequest,
 };
 use crate::catalog::{
     BucketName, BucketRecord, CatalogError, CreateBucket, Credential, OwnerHolds, OwnerId,
@@ -171,7 +172,8 @@ impl ClusterControl for Control {
     }
 
     async fn status(&self) -> Result<ClusterStatus, AdminError> {
-        Ok(self.node.cluster_status(self.default_level))
+        let proof = self.node.proof().await;
+        Ok(self.node.cluster_status(self.default_level, proof.as_ref()))
     }
 
     fn unready(&self) -> Option<String> {
@@ -214,6 +216,10 @@ impl ClusterControl for Control {
             layout_version: location.layout_version,
             replicas: owners.chain(fallbacks).collect(),
         })
+    }
+
+    async fn repair(&self, request: Option<RepairRequest>) -> Result<RepairReport, AdminError> {
+        self.node.repair_report(request).await
     }
 
     async fn create_bucket(&self, request: CreateBucketRequest) -> Result<BucketInfo, AdminError> {

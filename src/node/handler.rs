@@ -9,7 +9,9 @@ use crate::blob::{BLOB_SERVICE, Blobs};
 use crate::catalog::{CATALOG_SERVICE, Catalog};
 use crate::membership::{MEMBERSHIP_SERVICE, Membership};
 use crate::net::{BulkStream, Handler, HandlerError, Message, RequestContext, ServiceId};
-use crate::replication::{COORDINATE_SERVICE, Coordinator, REPLICA_SERVICE};
+use crate::replication::{
+    COORDINATE_SERVICE, Coordinator, REPAIR_SERVICE, REPLICA_SERVICE, Repair,
+};
 
 /// Hands requests on.
 pub(super) struct Switchboard {
@@ -17,6 +19,7 @@ pub(super) struct Switchboard {
     pub(super) coordinator: Coordinator,
     pub(super) blobs: Blobs,
     pub(super) catalog: Catalog,
+    pub(super) repair: Arc<Repair>,
 }
 
 #[async_trait]
@@ -33,6 +36,7 @@ impl Handler for Switchboard {
             COORDINATE_SERVICE => self.coordinator.serve_coordinate(context.peer, request).await,
             BLOB_SERVICE => self.blobs.serve_call(request).await,
             CATALOG_SERVICE => self.catalog.serve(request).await,
+            REPAIR_SERVICE => self.repair.serve(context.peer, request).await,
             ServiceId(number) => {
                 Err(HandlerError::Refused(format!("service {number} is not known here")))
             }

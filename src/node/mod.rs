@@ -14,6 +14,7 @@ mod history;
 mod kept;
 mod levels;
 mod peers;
+mod redundancy;
 mod rejoin;
 mod serve;
 mod start;

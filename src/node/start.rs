@@ -1,22 +1,21 @@
 //! Builds a node from its settings and its seams. The simulation calls the same functions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::blob::Blobs;
-use crate::catalog::{Catalog, CatalogLimits, SecretBox};
+use crate::blob::{Blobs, UpkeepSettings};
+use crate::catalog::{Catalog, CatalogLimits, CollectionSettings, PurgeFloors, SecretBox};
 use crate::causality::HybridTime;
-use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
+use crate::env::{Clock, Entropy, Monotonic, TaskHandle, Tasks, blocking};
 use crate::membership::{
     Gossip, Identity, LayoutHolder, Membership, MembershipSeams, Memory, Rebuilding, own_facts,
 };
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding, Patience, PeerView,
-    Replica, ReplicaStanding, ReplicationError, Site, TableId,
+    Coordinator, Floors, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding, Patience,
+    PeerView, Repair, RepairSettings, Replica, ReplicaStanding, ReplicationError, Site, TableId,
 };
 use crate::ring::{Capacity, Partition};
 use crate::store::{
@@ -29,6 +28,9 @@ use super::peers::KnownPeers;
 
 /// How often the segments' derived rows are made durable, which bounds recovery.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// Copies of the rows of a bucket that says nothing else.
+const COPIES: usize = 3;
 
 /// How often facts about this node are published.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
@@ -55,6 +57,12 @@ pub struct NodeSettings {
     pub segment_size: ByteCount,
     /// How much it keeps for owners that are away.
     pub hints: HintLimits,
+    /// How its copies are compared with others.
+    pub repair: RepairSettings,
+    /// How thoroughly it looks after its bytes.
+    pub upkeep: UpkeepSettings,
+    /// When it frees bytes that lost their name.
+    pub collection: CollectionSettings,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -152,12 +160,16 @@ pub struct Node {
     pub coordinator: Coordinator,
     /// What it keeps for owners that are away.
     pub hints: Arc<Hints>,
+    /// What compares its copies with others.
+    pub repair: Arc<Repair>,
     /// Its seams.
     pub seams: Seams,
     /// What it was told.
     pub settings: NodeSettings,
     /// When it started.
     pub started: Monotonic,
+    /// What looks after its bytes.
+    _workers: Vec<TaskHandle>,
 }
 
 impl Node {
@@ -194,16 +206,12 @@ impl Node {
         .with_patience(settings.patience)
         .with_hint_limits(settings.hints)
         .with_standing(Arc::clone(&memory.rebuilding) as Arc<dyn OwnStanding>);
-        let blobs = Blobs::new(coordinator.clone(), segments);
+        let blobs = Blobs::new(coordinator.clone(), segments)?;
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
-        let kept = Arc::clone(coordinator.kept()) as Arc<dyn Guard>;
-        coordinator.replica().set_guards(vec![catalog.guard(), kept]);
-        let companion = catalog.companion();
-        let companions = [TableId::Objects, TableId::Uploads].map(|t| (t, Arc::clone(&companion)));
-        coordinator.replica().set_companions(BTreeMap::from(companions));
-        let hints = Hints::new(coordinator.clone());
-        hints.start();
+        let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
+        hints.set_pusher(Arc::new(blobs.clone()));
+        let workers = look_after_bytes(&settings, &catalog, &blobs);
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -222,7 +230,10 @@ impl Node {
             coordinator: coordinator.clone(),
             blobs: blobs.clone(),
             catalog: catalog.clone(),
+            repair: Arc::clone(&repair),
         }));
+        hints.start();
+        repair.start();
         let started = seams.clock.monotonic();
         let node = Arc::new(Self {
             membership,
@@ -230,9 +241,11 @@ impl Node {
             blobs,
             coordinator,
             hints,
+            repair,
             seams,
             settings,
             started,
+            _workers: workers,
         });
         node.begin_to_speak();
         Ok(node)
@@ -328,6 +341,54 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
+}
+
+/// Sets the guards of this node's copies, and what keeps them and the others' alike.
+fn open_repair(
+    coordinator: &Coordinator,
+    catalog: &Catalog,
+    settings: RepairSettings,
+) -> Result<(Arc<Hints>, Arc<Repair>), StartError> {
+    let replica = coordinator.replica();
+    let floors = Floors::open(replica.rows().clone(), Arc::clone(coordinator.site()))?;
+    // The ledger last: it counts what the others let in.
+    replica.set_guards(vec![
+        catalog.guard(),
+        Arc::clone(&floors) as Arc<dyn Guard>,
+        Arc::clone(coordinator.kept()) as Arc<dyn Guard>,
+    ]);
+    catalog.set_floors(Arc::new(PurgedFloors(Arc::clone(&floors))));
+    let hints = Hints::new(coordinator.clone());
+    let of_buckets = catalog.clone();
+    let copies = Box::new(move || most_copies(&of_buckets));
+    let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
+    Ok((hints, repair))
+}
+
+/// The floors, as whoever looks for orphans asks for them.
+struct PurgedFloors(Arc<Floors>);
+
+impl PurgeFloors for PurgedFloors {
+    fn purged(&self, partition: Partition) -> HybridTime {
+        self.0.of(partition).purged
+    }
+}
+
+/// The most copies that rows of any bucket are to have.
+fn most_copies(catalog: &Catalog) -> usize {
+    let most = catalog.buckets().iter().map(|bucket| bucket.n).max();
+    usize::from(most.unwrap_or(0)).max(COPIES)
+}
+
+/// Lets bytes follow their records: in the batch of each change, and by workers from then on.
+fn look_after_bytes(settings: &NodeSettings, catalog: &Catalog, blobs: &Blobs) -> Vec<TaskHandle> {
+    let mut companions = catalog.companions();
+    companions.insert(TableId::Extents, blobs.companion());
+    catalog.coordinator().replica().set_companions(companions);
+    let mut workers = blobs.start_upkeep(settings.upkeep);
+    workers.push(catalog.start_collection(settings.collection));
+    workers.push(catalog.start_orphanage(settings.collection.read_grace));
+    workers
 }
 
 async fn open_segments(

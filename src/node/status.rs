@@ -9,6 +9,7 @@ use crate::ring::{Capacity, Layout};
 use crate::types::{ByteCount, NodeId, Zone};
 
 use super::findings;
+use super::redundancy::Proof;
 use super::start::Node;
 
 /// Copies that `status` and `ring` speak of: every bucket of this release has three.
@@ -81,12 +82,16 @@ fn reach(layout: &Layout, up: &dyn Fn(NodeId) -> bool) -> Reach {
 
 impl Node {
     /// The cluster as this node sees it.
-    pub(super) fn cluster_status(&self, default_level: Level) -> ClusterStatus {
+    pub(super) fn cluster_status(
+        &self,
+        default_level: Level,
+        proof: Option<&Proof>,
+    ) -> ClusterStatus {
         let peers = self.membership.gossip().peers();
         let layout = self.membership.holder().current();
         let nodes = self.node_statuses(&peers, layout.as_deref());
         let more = self.membership_findings(&peers, &nodes);
-        let health = health(&nodes, layout.as_deref(), more);
+        let health = health(&nodes, layout.as_deref(), (more, proof));
         let next = match &layout {
             None => Some(format!("quorate cluster init --expect {}", nodes.len())),
             Some(_) => health.findings.first().map(|finding| finding.next.clone()),
@@ -97,6 +102,7 @@ impl Node {
             layout_version: layout.as_ref().map_or(0, |layout| layout.version().0),
             partitions: layout.as_ref().map_or(0, |layout| layout.partitions().get()),
             default_level,
+            redundancy: proof.map(|proof| proof.redundancy.clone()),
             answered_by: self.coordinator.site().node,
             nodes,
             next,
@@ -205,7 +211,11 @@ pub(super) fn name_of(peer: &PeerState) -> String {
     fact(peer, facts::NAME).map_or_else(|| peer.node.short(), str::to_owned)
 }
 
-fn health(nodes: &[NodeStatus], layout: Option<&Layout>, more: Vec<Finding>) -> Health {
+fn health(
+    nodes: &[NodeStatus],
+    layout: Option<&Layout>,
+    (more, proof): (Vec<Finding>, Option<&Proof>),
+) -> Health {
     let up = nodes.iter().filter(|node| node.liveness == Liveness::Up).count();
     let mut findings = more;
     let mut parts = vec![format!("{up}/{} nodes up", nodes.len())];
@@ -239,8 +249,10 @@ fn health(nodes: &[NodeStatus], layout: Option<&Layout>, more: Vec<Finding>) -> 
             next: format!("start node {} again, and look at its log", node.name),
         });
     }
-    // That all copies agree is not proven by anything in this release: it is not said.
-    parts.push("copies are repaired when read".to_owned());
+    if let Some(proof) = proof {
+        parts.push(proof.summary());
+        findings.extend(proof.findings());
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     let level = findings.iter().map(|finding| finding.level).max().unwrap_or(HealthLevel::Ok);
     Health { level, summary: parts.join(" · "), findings }
@@ -264,8 +276,7 @@ fn reach_findings(reach: &Reach) -> Vec<Finding> {
             code: "UNDER_REPLICATED".to_owned(),
             level: HealthLevel::Warn,
             summary: format!(
-                "{} partitions have an owner down; what is written now is brought to it only \
-                 when it is read after its return",
+                "{} partitions have an owner down; what it misses is brought to it after its return",
                 reach.short
             ),
             next: "start the nodes that are down".to_owned(),

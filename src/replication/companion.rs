@@ -26,8 +26,13 @@ pub enum Purpose {
         /// When its request began.
         begun: HybridTime,
     },
-    /// It was written before: read repair, a delivered hint, an exchange.
+    /// It was written before: read repair, a delivered hint.
     Repair,
+    /// It was written before, and another owner holds it.
+    Exchange {
+        /// The purge floor of that owner's copy: what it holds below was not purged there.
+        floor: HybridTime,
+    },
 }
 
 impl Purpose {
@@ -36,7 +41,7 @@ impl Purpose {
     pub const fn begun(self) -> Option<HybridTime> {
         match self {
             Self::Client { begun } | Self::Hinted { begun, .. } => Some(begun),
-            Self::Repair => None,
+            Self::Repair | Self::Exchange { .. } => None,
         }
     }
 }

@@ -16,12 +16,14 @@
 //! - *A replica's row is damaged.* It answers `Damaged`, which counts as no answer.
 //! - *A late message of an older layout arrives.* Requests carry the layout's version.
 //!
-//! Hinted handoff, Merkle exchange and per-key ballots are not built yet: an owner that missed a
-//! write is brought up by reads of that key only.
+//! Per-key ballots are not built yet. An owner that missed a write is brought up by its hint, by
+//! reads of that key, and by anti-entropy.
 
+mod antientropy;
 mod companion;
 mod coordinator;
 mod error;
+mod floors;
 mod hints;
 mod level;
 mod message;
@@ -35,12 +37,17 @@ mod table;
 mod tally;
 mod version;
 
+pub use antientropy::{
+    Command, Exchanged, Inventory, NodeRepair, PartitionRedundancy, Proof, Proven, REPAIR_SERVICE,
+    RedundancySummary, Repair, RepairSettings,
+};
 pub use companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 pub use coordinator::{
     Coordinator, NewWrite, OwnStanding, Patience, ReadReceipt, ScanEntry, ScanPage, ScanQuery,
     Standing, WriteReceipt,
 };
 pub use error::ReplicationError;
+pub use floors::{Floor, Floors};
 pub use hints::{BytesPusher, HintFigures, HintLedger, HintLimits, Hints};
 pub use level::{Level, Outcome, ParseLevelError, Served};
 pub use message::{COORDINATE_SERVICE, REPLICA_SERVICE, ReplicaStanding, Want};

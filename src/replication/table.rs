@@ -10,6 +10,7 @@ use crate::codec::{Crc32c, Format, FormatError, decode_format, encode_format};
 use crate::ring::{Layout, Partition};
 use crate::store::Family;
 
+use super::error::ReplicationError;
 use super::version::Version;
 
 /// A replicated table. The numbers are part of the wire format.
@@ -53,6 +54,19 @@ impl TableId {
             Self::Credentials => 4,
             Self::Kv => 5,
             Self::Extents => 6,
+        }
+    }
+
+    /// Bytes of the routing key in a stored key of `length` bytes, its partition left out: part
+    /// of the format of the tables. `None` if no row of this table has such a key.
+    #[must_use]
+    pub fn routing_length(self, length: usize) -> Option<usize> {
+        match self {
+            // A bucket and its index shard.
+            Self::Objects | Self::Uploads | Self::Kv => (length >= 18).then_some(18),
+            Self::Buckets | Self::Credentials => Some(0),
+            // An extent's id comes last.
+            Self::Extents => length.checked_sub(16),
         }
     }
 
@@ -113,6 +127,20 @@ pub trait Record: Format + Clone + Send + Sync + 'static {
         self
     }
 
+    /// Why an owner must refuse a client's write, which was minted from `current` to this record.
+    fn refusal(&self, _current: Option<&Self>) -> Option<String> {
+        None
+    }
+
+    /// Whether scans show less of a record than it holds.
+    const LISTED_ABRIDGED: bool = false;
+
+    /// What scans show of it.
+    #[must_use]
+    fn abridged(self) -> Self {
+        self
+    }
+
     /// Whether a write that meets a newer one at another owner has lost, and must be minted
     /// again above it. Records that keep concurrent writes side by side lose none.
     fn can_lose(&self) -> bool {
@@ -144,13 +172,16 @@ pub(crate) trait Schema: Send + Sync {
     fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merging, FormatError>;
 
     /// Makes `record`, as a client wrote it, a write with the version that `mint` makes, and
-    /// merges it.
+    /// merges it; or says why it must be refused.
     fn mint(
         &self,
         current: Option<&[u8]>,
         record: &[u8],
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
-    ) -> Result<Minted, FormatError>;
+    ) -> Result<Minted, ReplicationError>;
+
+    /// What scans show of `record`, if that is less than all of it.
+    fn listed(&self, record: &[u8]) -> Option<Bytes>;
 
     /// `record` in the format that this release writes.
     fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError>;
@@ -268,11 +299,23 @@ impl<R: Record> Schema for SchemaOf<R> {
         current: Option<&[u8]>,
         record: &[u8],
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
-    ) -> Result<Minted, FormatError> {
+    ) -> Result<Minted, ReplicationError> {
         let current = with_bytes::<R>(current)?;
         let record = decode_format::<R>(record)?;
-        let record = record.minted(current.as_ref().map(|(current, _)| current), mint);
+        let standing = current.as_ref().map(|(current, _)| current);
+        let record = record.minted(standing, mint);
+        if let Some(reason) = record.refusal(standing) {
+            return Err(ReplicationError::Rejected(reason));
+        }
         Ok(Minted { record: encoded(&record)?, merged: merge_decoded(current, record)?.merged })
+    }
+
+    fn listed(&self, record: &[u8]) -> Option<Bytes> {
+        if !R::LISTED_ABRIDGED {
+            return None;
+        }
+        // A record that cannot be read is shown as it is: whoever reads it will say so.
+        decode_format::<R>(record).ok().and_then(|record| encoded(&record.abridged()).ok())
     }
 
     fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError> {
@@ -338,6 +381,14 @@ impl RowKey {
     #[must_use]
     pub fn partition(&self, layout: &Layout) -> Partition {
         partition_in(layout, self.table, &self.routing)
+    }
+
+    /// The row whose stored key, without its partition, this is; `None` if it is too short.
+    #[must_use]
+    pub fn parse(table: TableId, key: &Bytes) -> Option<Self> {
+        let length = table.routing_length(key.len())?;
+        let (routing, sort) = (key.get(..length)?.len(), key.slice(length..));
+        Some(Self { table, routing: key.slice(..routing), sort })
     }
 
     /// The key of the stored row.

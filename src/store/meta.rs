@@ -271,6 +271,9 @@ pub enum Visit {
     Stop,
 }
 
+/// Is shown rows of several families.
+pub type FamilyVisitor<'a> = dyn FnMut(Family, &[u8], &[u8]) -> Visit + 'a;
+
 /// Sizes for `/metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetaFigures {
@@ -302,6 +305,17 @@ pub trait MetaStore: Send + Sync + 'static {
         family: Family,
         range: &KeyRange,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<(), StoreError>;
+
+    /// Shows the rows of several ranges, one range after the other, all from one consistent view;
+    /// stopping ends the range only.
+    ///
+    /// # Errors
+    /// As for [`MetaStore::scan`].
+    fn scan_together(
+        &self,
+        ranges: &[(Family, KeyRange)],
+        visit: &mut FamilyVisitor<'_>,
     ) -> Result<(), StoreError>;
 
     /// Applies `batches` as one atomic write.

@@ -19,8 +19,8 @@ use super::error::StoreError;
 use super::figures::DAMAGED_ROWS;
 use super::folder::with_patience;
 use super::meta::{
-    Batch, Durability, Family, KeyRange, MetaFigures, MetaStore, Operation, Visit, decode_sum,
-    encode_sum,
+    Batch, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation, Visit,
+    decode_sum, encode_sum,
 };
 use crate::types::ByteCount;
 
@@ -119,6 +119,23 @@ impl RocksMeta {
         }
     }
 
+    fn show(
+        &self,
+        mut rows: DBRawIterator<'_>,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<(), StoreError> {
+        rows.seek(&range.start);
+        while let Some((key, value)) = rows.item() {
+            match visit(key, value) {
+                Visit::Next => rows.next(),
+                Visit::Seek(target) => seek_ahead(&mut rows, &target),
+                Visit::Stop => return Ok(()),
+            }
+        }
+        rows.status().map_err(|error| self.read_error(&error))
+    }
+
     fn rows_estimated(&self, family: Family) -> u64 {
         self.number(family, properties::ESTIMATE_NUM_KEYS)
     }
@@ -143,20 +160,21 @@ impl MetaStore for RocksMeta {
         range: &KeyRange,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<(), StoreError> {
-        let mut options = ReadOptions::default();
-        if let Some(end) = &range.end {
-            options.set_iterate_upper_bound(end.clone());
+        let rows = self.database.raw_iterator_cf_opt(self.family(family)?, within(range));
+        self.show(rows, range, visit)
+    }
+
+    fn scan_together(
+        &self,
+        ranges: &[(Family, KeyRange)],
+        visit: &mut FamilyVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        let view = self.database.snapshot();
+        for (family, range) in ranges {
+            let rows = view.raw_iterator_cf_opt(self.family(*family)?, within(range));
+            self.show(rows, range, &mut |key, value| visit(*family, key, value))?;
         }
-        let mut rows = self.database.raw_iterator_cf_opt(self.family(family)?, options);
-        rows.seek(&range.start);
-        while let Some((key, value)) = rows.item() {
-            match visit(key, value) {
-                Visit::Next => rows.next(),
-                Visit::Seek(target) => seek_ahead(&mut rows, &target),
-                Visit::Stop => return Ok(()),
-            }
-        }
-        rows.status().map_err(|error| self.read_error(&error))
+        Ok(())
     }
 
     fn write(&self, batches: &[Batch], durability: Durability) -> Result<(), StoreError> {
@@ -194,6 +212,15 @@ impl MetaStore for RocksMeta {
                 .to_vec(),
         }
     }
+}
+
+/// Options of an iterator that ends where the range does.
+fn within(range: &KeyRange) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(end) = &range.end {
+        options.set_iterate_upper_bound(end.clone());
+    }
+    options
 }
 
 /// A target that does not lie ahead moves on by one row, so that no visitor can loop for ever.

@@ -162,7 +162,7 @@ impl Coordinator {
     }
 
     /// Whether this node is being rebuilt in `partition`.
-    pub(super) fn is_rebuilding(&self, partition: Partition) -> bool {
+    pub(crate) fn is_rebuilding(&self, partition: Partition) -> bool {
         self.standing.of(partition) == ReplicaStanding::Rebuilding
     }
 
