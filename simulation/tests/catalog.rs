@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use quorate::catalog::{
     BodyError, BodySource, BucketRecord, CatalogError, CreateBucket, ListObjects, LostWrite,
@@ -139,17 +140,37 @@ fn with_cluster<F: Future<Output = ()>>(nodes: u8, seed: u64, test: impl FnOnce(
     simulate(Box::pin(run)).unwrap();
 }
 
+const SIZES: [usize; 3] = [100, 2_000, 30_000];
+
+async fn puts(rig: &Rig, bucket: &BucketRecord, word: &str) {
+    for number in 0..12 {
+        let key = format!("{word}-{number}");
+        put(&rig.node(1), bucket, &key, SIZES[number % 3]).await.unwrap();
+    }
+}
+
+/// Reads every byte of what [`puts`] wrote.
+async fn gets(node: &Node, bucket: &BucketRecord, word: &str) {
+    for number in 0..12 {
+        let key = Key::new(format!("{word}-{number}").into_bytes()).unwrap();
+        let reader = node.catalog.get_object(bucket, &key).await.unwrap();
+        let bytes: Vec<_> = reader.read(0..reader.head.size).collect().await;
+        let bytes: usize = bytes.into_iter().map(|piece| piece.unwrap().len()).sum();
+        assert_eq!(bytes, SIZES[number % 3], "{key:?}");
+    }
+}
+
 #[test]
 fn an_emptied_member_takes_writes_and_counts_for_none_until_it_is_rebuilt() {
     with_cluster(3, 1, |rig| async move {
-        let bucket = rig.bucket(Level::Strict).await;
-        put(&rig.node(1), &bucket, "before", 100).await.unwrap();
+        let bucket = rig.bucket(Level::Quorum).await;
+        puts(&rig, &bucket, "before").await;
         let was = rig.node(3).membership.identity();
 
         rig.crash(2);
         rig.cluster.wipe(World::node_id(3)).unwrap();
         rig.start(3).await;
-        rig.pause(8).await;
+        rig.pause(30).await;
 
         let emptied = rig.node(3);
         let now = emptied.membership.identity();
@@ -160,18 +181,21 @@ fn an_emptied_member_takes_writes_and_counts_for_none_until_it_is_rebuilt() {
         let refused = put(&rig.node(1), &bucket, "meanwhile", 100).await;
         assert!(matches!(refused, Err(CatalogError::Unavailable { .. })), "{refused:?}");
 
-        let partitions = emptied.membership.holder().current().unwrap().partitions();
-        for partition in partitions.iter() {
-            emptied.membership.memory().rebuilding.mark_rebuilt(partition).unwrap();
-        }
-        rig.pause(12).await;
+        rig.start(2).await;
+        puts(&rig, &bucket, "after").await;
+        rig.pause(120).await;
+        assert!(!emptied.membership.identity().rebuilding, "it is rebuilt");
 
-        assert!(!emptied.membership.identity().rebuilding);
-        put(&rig.node(1), &bucket, "after", 100).await.unwrap();
         rig.crash(3);
         rig.start(3).await;
         assert!(!rig.node(3).membership.identity().rebuilding, "that it is whole is durable");
         assert_eq!(*rig.node(3).membership.verdict().borrow(), None);
+        rig.crash(1);
+        rig.crash(2);
+        rig.pause(6).await;
+        let alone = bucket.at_level(Some(Level::Eventual)).unwrap();
+        gets(&rig.node(3), &alone, "before").await;
+        gets(&rig.node(3), &alone, "after").await;
     });
 }
 
