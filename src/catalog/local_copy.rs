@@ -210,6 +210,10 @@ impl Guard for LocalCopy {
             (Some(BucketState::Deleting) | None, Purpose::Repair | Purpose::Exchange { .. }) => {
                 Ok(Verdict::Take)
             }
+            // Owners agree about what is left of a bucket that is gone, too: tombstones, which are
+            // purged once they do. A hint for it is worth nothing any more.
+            (Some(BucketState::Deleted), Purpose::Exchange { .. }) => Ok(Verdict::Take),
+            (Some(BucketState::Deleted), Purpose::Repair) => Ok(Verdict::Outlived),
             _ => Err(ReplicationError::StaleBucket),
         }
     }

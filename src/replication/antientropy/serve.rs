@@ -337,8 +337,8 @@ impl Repair {
         match command {
             Command::Pause => self.set_paused(Paused::Yes).await,
             Command::Resume => self.set_paused(Paused::No).await,
-            Command::Start { partition } => {
-                self.hurry(partition)?;
+            Command::Start { partition, since } => {
+                self.hurry(partition, since)?;
                 self.set_paused(Paused::No).await
             }
             Command::Tell => Ok(()),
