@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate::catalog::CatalogLimits;
 use quorate::env::Tasks;
-use quorate::membership::Identity;
+use quorate::membership::{FormerMember, Identity, Liveness};
 use quorate::net::{LinkFacts, Transport};
 use quorate::node::{Foundation, Node, NodeSettings, Seams, StartError};
 use quorate::replication::{HintLimits, Patience, RepairSettings};
@@ -59,6 +59,7 @@ impl Default for ClusterOptions {
             inline_max: ByteCount(512),
             attached_max: ByteCount::kib(4),
             bodies_max: 64,
+            ..CatalogLimits::default()
         };
         Self {
             nodes: 3,
@@ -163,6 +164,32 @@ impl Cluster {
         let ended = self.machines.lock().get_mut(&node).and_then(|machine| machine.node.take());
         // Dropped outside the lock.
         drop(ended);
+    }
+
+    /// Ends a node and empties its machine's disks: its next start re-enters the cluster under
+    /// the same id, as `quorate server` does after asking its peers, and is to be rebuilt.
+    ///
+    /// # Errors
+    /// If its identity cannot be read or written.
+    pub fn wipe(&self, node: NodeId) -> anyhow::Result<()> {
+        self.crash(node);
+        let mut machines = self.machines.lock();
+        let machine = machines.get_mut(&node).context("there is no such machine")?;
+        let life = self.seed.of("wiped").of(&node.to_string()).with(machine.boots);
+        // What a dead power hides is what its peers remember all the same.
+        machine.survive(life, Power::steady());
+        let folder: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+        let known = Identity::peek(&folder)?.context("the machine was never started")?;
+        let mut disk = *node.as_bytes();
+        disk[8..].copy_from_slice(&life.0.to_le_bytes());
+        let cluster = known.cluster.context("the node was no member yet")?;
+        let member =
+            FormerMember { cluster, node, boot: known.boot, alive: 0, liveness: Liveness::Down };
+        let boots = machine.boots;
+        *machine = Machine::with(Identity::re_entering(&member, DiskId::from_bytes(disk)))?;
+        machine.boots = boots;
+        self.world.trace().record(Event::at(node, "fault", boots, "wiped"));
+        Ok(())
     }
 
     /// The storage of the next boot: what survived the last one.
@@ -342,15 +369,21 @@ impl Cluster {
 
 impl Machine {
     fn new(node: NodeId) -> anyhow::Result<Self> {
-        let power = Power::steady();
-        let disk = SimDisk::new(power.clone());
         let identity = Identity {
             format: 1,
             cluster: None,
             node,
             disk: DiskId::from_bytes(*node.as_bytes()),
             boot: 0,
+            rebuilding: false,
         };
+        Self::with(identity)
+    }
+
+    /// A machine with empty disks but for this identity.
+    fn with(identity: Identity) -> anyhow::Result<Self> {
+        let power = Power::steady();
+        let disk = SimDisk::new(power.clone());
         let folder: Arc<dyn Disk> = Arc::new(disk.clone());
         identity.save(&folder)?;
         let segments = SimDisk::new(power.clone());

@@ -52,10 +52,21 @@ pub struct CreateBucketRequest {
     /// Its level; the configured default if not given.
     #[serde(default)]
     pub level: Option<Level>,
+    /// Copies of each record, for ever; 3 if not given.
+    #[serde(default)]
+    pub n: Option<u8>,
     /// The access key id whose owner it shall belong to; nobody's if not given, so that only
     /// the operator can delete it.
     #[serde(default)]
     pub owner: Option<String>,
+}
+
+/// Changes a bucket: `PATCH /v1/buckets/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetBucketRequest {
+    /// Its new level.
+    pub level: Level,
 }
 
 /// A bucket.
@@ -71,13 +82,64 @@ pub struct BucketInfo {
     pub created_unix_ms: u64,
     /// Its level.
     pub level: Level,
+    /// Counts changes of it that are fenced.
+    #[serde(default)]
+    pub epoch: u64,
     /// Copies of each record.
     pub n: u8,
+    /// How many of them must answer a read.
+    pub r: u8,
+    /// How many of them must have a write on stable storage.
+    pub w: u8,
+    /// What these numbers promise, in words.
+    pub label: String,
+    /// How many nodes may be destroyed at once, before repair, without the loss of an
+    /// acknowledged write.
+    pub survives: u8,
     /// Copies that are on stable storage before a client hears 200: an acknowledged write is
     /// lost only if that many nodes are destroyed before repair.
     pub write_acks: u8,
     /// Over how many partitions its keys are spread.
     pub index_shards: u16,
+}
+
+/// Asks for the writes of a key: `GET /v1/object/history`.
+pub type HistoryQuery = LocateQuery;
+
+/// One write of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteInfo {
+    /// Its stamp, as text that sorts by time.
+    pub stamp: String,
+    /// The same time: milliseconds since 1970 UTC.
+    pub unix_ms: u64,
+    /// The node that stamped it.
+    pub node: String,
+    /// Its bytes; none for a deletion.
+    pub size: Option<u64>,
+    /// Its ETag; none for a deletion.
+    pub etag: Option<String>,
+    /// The stamp of the write that it lost to; none for what stands.
+    pub lost_to: Option<String>,
+    /// The writes that the one that stands has seen, one entry for each actor: `node.boot.stint`
+    /// and its count.
+    #[serde(default)]
+    pub vector: Vec<String>,
+}
+
+/// What stands under a key, and what lost to a concurrent write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryReport {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// What stands; none if nothing was ever written.
+    pub current: Option<WriteInfo>,
+    /// What lost, latest first.
+    pub lost: Vec<WriteInfo>,
+    /// Owners that did not answer: they may know of more.
+    pub unheard: Vec<String>,
 }
 
 /// Creates a credential: `POST /v1/keys`.

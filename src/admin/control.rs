@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 
 use super::api::{
-    BucketInfo, CreateBucketRequest, CreateKeyRequest, InitReport, InitRequest, KeyCreated,
-    KeyInfo, LocateQuery,
+    BucketInfo, CreateBucketRequest, CreateKeyRequest, HistoryQuery, HistoryReport, InitReport,
+    InitRequest, KeyCreated, KeyInfo, LocateQuery, SetBucketRequest,
 };
 use super::error::AdminError;
-use super::model::{ClusterStatus, Location, RingReport};
+use super::model::{ClusterStatus, HintsReport, Location, RingReport};
 use super::repair::{RepairReport, RepairRequest};
 
 /// The operator's hands: implemented by the node, called by the API.
@@ -26,6 +26,9 @@ pub trait ClusterControl: Send + Sync + 'static {
     /// Who owns how much of the ring.
     async fn ring(&self) -> Result<RingReport, AdminError>;
 
+    /// What nodes keep for owners that were away.
+    async fn hints(&self) -> Result<HintsReport, AdminError>;
+
     /// Where a key lies and what each replica has of it.
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError>;
 
@@ -40,6 +43,16 @@ pub trait ClusterControl: Send + Sync + 'static {
 
     /// The bucket of that name.
     async fn bucket(&self, name: &str) -> Result<BucketInfo, AdminError>;
+
+    /// Changes a bucket.
+    async fn set_bucket(
+        &self,
+        name: &str,
+        request: SetBucketRequest,
+    ) -> Result<BucketInfo, AdminError>;
+
+    /// What stands under a key, and what lost to a concurrent write.
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryReport, AdminError>;
 
     /// Deletes an empty bucket.
     async fn delete_bucket(&self, name: &str) -> Result<(), AdminError>;

@@ -17,14 +17,14 @@ mod router;
 mod tests;
 
 pub use api::{
-    BucketInfo, CreateBucketRequest, CreateKeyRequest, InitReport, InitRequest, KeyCreated,
-    KeyInfo, LocateQuery,
+    BucketInfo, CreateBucketRequest, CreateKeyRequest, HistoryQuery, HistoryReport, InitReport,
+    InitRequest, KeyCreated, KeyInfo, LocateQuery, SetBucketRequest, WriteInfo,
 };
 pub use control::ClusterControl;
 pub use error::{AdminError, ErrorKind};
 pub use model::{
-    ClusterStatus, Finding, Health, HealthLevel, Holding, Location, NodeStatus, Replica, RingNode,
-    RingReport, Role,
+    ClusterStatus, Finding, Health, HealthLevel, HintsReport, Holding, KeptHints, Location,
+    NodeStatus, Rebuilt, Replica, RingNode, RingReport, Role,
 };
 pub use repair::{
     Redundancy, RepairAction, RepairNode, RepairReport, RepairRequest, RepairRun, Unproven,

@@ -87,6 +87,19 @@ pub struct NodeStatus {
     pub uptime_seconds: Option<u64>,
     /// How far its wall clock is ahead of the answering node's, in milliseconds.
     pub clock_offset_ms: Option<i64>,
+    /// How far it has come if its data folder was emptied and is being rebuilt.
+    #[serde(default)]
+    pub rebuilding: Option<Rebuilt>,
+}
+
+/// How far a node has come that lost its data folder: until the end it counts for no quorum of
+/// the partitions that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Partitions that it holds again.
+    pub done: u32,
+    /// Partitions that it owns.
+    pub total: u32,
 }
 
 /// The answer to `status`.
@@ -217,4 +230,30 @@ pub struct Location {
     pub layout_version: u64,
     /// Owners first, then fallbacks, in preference order.
     pub replicas: Vec<Replica>,
+}
+
+/// What one node keeps for one owner that was away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptHints {
+    /// The node that keeps it.
+    pub kept_by: String,
+    /// Whom it is kept for.
+    pub kept_for: String,
+    /// Whether that node seems alive to the node that answered.
+    pub liveness: Liveness,
+    /// Rows.
+    pub rows: u64,
+    /// Their bytes, without those of extents.
+    pub bytes: ByteCount,
+    /// Seconds since the oldest of their writes began.
+    pub oldest_seconds: Option<u64>,
+}
+
+/// The answer to `hints`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintsReport {
+    /// What is kept, by keeper and owner.
+    pub hints: Vec<KeptHints>,
+    /// Nodes that did not say what they keep.
+    pub unheard: Vec<String>,
 }

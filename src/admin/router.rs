@@ -13,10 +13,13 @@ use ring::digest::{SHA256, digest};
 
 use crate::env::metrics;
 
-use super::api::{CreateBucketRequest, CreateKeyRequest, InitRequest, LocateQuery};
+use super::api::{
+    CreateBucketRequest, CreateKeyRequest, HistoryQuery, HistoryReport, InitRequest, LocateQuery,
+    SetBucketRequest,
+};
 use super::control::ClusterControl;
 use super::error::{AdminError, ErrorKind};
-use super::model::{ClusterStatus, HealthLevel};
+use super::model::{ClusterStatus, HealthLevel, HintsReport};
 use super::repair::{RepairReport, RepairRequest};
 
 /// The bearer token, as its hash: comparing hashes tells nothing about the token by its time.
@@ -55,10 +58,12 @@ pub fn routes(control: Arc<dyn ClusterControl>, token: AdminToken) -> Router {
         .route("/v1/cluster/init", post(init))
         .route("/v1/status", get(status))
         .route("/v1/ring", get(ring_report))
+        .route("/v1/hints", get(hints))
         .route("/v1/locate", get(locate))
         .route("/v1/repair", get(repair_status).post(repair))
         .route("/v1/buckets", get(buckets).post(create_bucket))
-        .route("/v1/buckets/{name}", get(bucket).delete(delete_bucket))
+        .route("/v1/buckets/{name}", get(bucket).patch(set_bucket).delete(delete_bucket))
+        .route("/v1/object/history", get(history))
         .route("/v1/keys", get(keys).post(create_key))
         .route("/v1/keys/{id}", get(key).delete(delete_key))
         .fallback(unknown_path)
@@ -102,6 +107,10 @@ async fn ring_report(State(control): Control) -> Answer<super::RingReport> {
     control.ring().await.map(Json)
 }
 
+async fn hints(State(control): Control) -> Answer<HintsReport> {
+    control.hints().await.map(Json)
+}
+
 async fn locate(
     State(control): Control,
     query: Result<Query<LocateQuery>, QueryRejection>,
@@ -135,6 +144,22 @@ async fn create_bucket(
 
 async fn bucket(State(control): Control, Path(name): Path<String>) -> Answer<super::BucketInfo> {
     control.bucket(&name).await.map(Json)
+}
+
+async fn set_bucket(
+    State(control): Control,
+    Path(name): Path<String>,
+    request: Result<Json<SetBucketRequest>, JsonRejection>,
+) -> Answer<super::BucketInfo> {
+    control.set_bucket(&name, body(request)?).await.map(Json)
+}
+
+async fn history(
+    State(control): Control,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Answer<HistoryReport> {
+    let Query(query) = query.map_err(|fault| invalid(&fault.body_text()))?;
+    control.history(query).await.map(Json)
 }
 
 async fn delete_bucket(

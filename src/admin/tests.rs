@@ -12,8 +12,9 @@ use tower::ServiceExt;
 
 use super::{
     AdminError, AdminToken, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest,
-    CreateKeyRequest, ErrorKind, Health, HealthLevel, InitReport, InitRequest, KeyCreated, KeyInfo,
-    LocateQuery, Location, RepairReport, RepairRequest, RingReport, routes,
+    CreateKeyRequest, ErrorKind, Health, HealthLevel, HintsReport, HistoryQuery, HistoryReport,
+    InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location, RepairReport,
+    RepairRequest, RingReport, SetBucketRequest, routes,
 };
 use crate::replication::Level;
 use crate::types::{BucketId, ClusterId, NodeId};
@@ -54,6 +55,10 @@ impl ClusterControl for Double {
         missing("ring")
     }
 
+    async fn hints(&self) -> Result<HintsReport, AdminError> {
+        Ok(HintsReport { hints: Vec::new(), unheard: vec!["n2".to_owned()] })
+    }
+
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError> {
         Ok(Location {
             bucket: query.bucket,
@@ -76,7 +81,12 @@ impl ClusterControl for Double {
             owner_id: request.owner.unwrap_or_default(),
             created_unix_ms: 0,
             level: request.level.unwrap_or(Level::Quorum),
-            n: 3,
+            epoch: 1,
+            n: request.n.unwrap_or(3),
+            r: 2,
+            w: 2,
+            label: "as told".to_owned(),
+            survives: 1,
             write_acks: 2,
             index_shards: 16,
         })
@@ -88,6 +98,20 @@ impl ClusterControl for Double {
 
     async fn bucket(&self, name: &str) -> Result<BucketInfo, AdminError> {
         missing(name)
+    }
+
+    async fn set_bucket(
+        &self,
+        name: &str,
+        request: SetBucketRequest,
+    ) -> Result<BucketInfo, AdminError> {
+        let (name, level, owner, n) = (name.to_owned(), Some(request.level), None, None);
+        self.create_bucket(CreateBucketRequest { name, level, n, owner }).await
+    }
+
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryReport, AdminError> {
+        let (bucket, key) = (query.bucket, query.key);
+        Ok(HistoryReport { bucket, key, current: None, lost: Vec::new(), unheard: Vec::new() })
     }
 
     async fn delete_bucket(&self, _name: &str) -> Result<(), AdminError> {
@@ -212,6 +236,8 @@ async fn requests_that_make_no_sense_are_told_why() {
         (Method::POST, "/v1/buckets", unknown, StatusCode::BAD_REQUEST, "levle"),
         (Method::POST, "/v1/buckets", "{", StatusCode::BAD_REQUEST, "JSON"),
         (Method::GET, "/v1/locate?bucket=b", "", StatusCode::BAD_REQUEST, "key"),
+        (Method::GET, "/v1/object/history?key=k", "", StatusCode::BAD_REQUEST, "bucket"),
+        (Method::PATCH, "/v1/buckets/b", r#"{"level":"best"}"#, StatusCode::BAD_REQUEST, "best"),
         (Method::GET, "/v1/buckets/gone", "", StatusCode::NOT_FOUND, "no gone"),
         (Method::GET, "/v1/moon", "", StatusCode::NOT_FOUND, "/v1/moon"),
         (Method::PUT, "/v1/status", "", StatusCode::NOT_FOUND, "PUT /v1/status"),

@@ -10,12 +10,12 @@ use crate::types::BucketId;
 use super::error::CatalogError;
 use super::full_copy::write_everywhere;
 use super::keys::shards;
-use super::records::{BucketName, BucketRecord, Credential, OwnerId};
+use super::records::{BucketName, BucketRecord, COPIES_MAX, Credential, OwnerId, check_level};
 use super::remote::{CatalogReply, CatalogRequest};
 use super::rows::{BucketRow, BucketState, CredentialRow};
 use super::service::{Catalog, CreateBucket};
 
-/// Copies of each record, for every bucket of this release.
+/// Copies of each record, unless a bucket is created with another number.
 const COPIES: u8 = 3;
 /// Rows that are looked at in one request whether a bucket is empty.
 const EMPTINESS_PAGE: usize = 8_000;
@@ -44,9 +44,9 @@ impl Catalog {
         &self,
         request: CreateBucket,
     ) -> Result<Arc<BucketRecord>, CatalogError> {
-        let CreateBucket { name, owner, level } = request;
+        let CreateBucket { name, owner, level, n } = request;
         let asked = name.clone();
-        self.change(CatalogRequest::CreateBucket { name, owner, level }).await?;
+        self.change(CatalogRequest::CreateBucket { name, owner, level, n }).await?;
         self.bucket(asked.as_str()).ok_or(CatalogError::NoSuchBucket)
     }
 
@@ -54,6 +54,12 @@ impl Catalog {
         &self,
         request: CreateBucket,
     ) -> Result<CatalogReply, CatalogError> {
+        let (n, level) = (request.n.unwrap_or(COPIES), request.level.unwrap_or(Level::Strict));
+        if !(1..=COPIES_MAX).contains(&n) {
+            let reason = format!("a bucket has 1 to {COPIES_MAX} copies, not {n}");
+            return Err(CatalogError::Refused { reason });
+        }
+        check_level(level, n)?;
         let _one_at_a_time = self.changes.lock().await;
         let known = self.local.known_bucket(request.name.as_str());
         let site = self.coordinator.site();
@@ -64,9 +70,9 @@ impl Catalog {
             owner: request.owner.clone(),
             created: site.clock.wall(),
             epoch: 1,
-            n: COPIES,
+            n,
             index_shards: INDEX_SHARDS,
-            level: request.level.unwrap_or(Level::Strict),
+            level,
             state: BucketState::Active,
         };
         match known {
@@ -85,6 +91,43 @@ impl Catalog {
             None => {}
         }
         write_everywhere(&self.coordinator, request.name.as_str(), &row).await?;
+        Ok(CatalogReply::Done)
+    }
+
+    /// Changes a bucket's level. When this returns, every member refuses writes that were begun
+    /// at the old one.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoSuchBucket`], or unavailable while a member is down.
+    pub async fn set_bucket(
+        &self,
+        name: &BucketName,
+        level: Level,
+    ) -> Result<Arc<BucketRecord>, CatalogError> {
+        self.change(CatalogRequest::SetBucket { name: name.clone(), level }).await?;
+        self.bucket(name.as_str()).ok_or(CatalogError::NoSuchBucket)
+    }
+
+    /// A new epoch is durable on all members before it is acknowledged: none of them takes a
+    /// write of an older one afterwards.
+    pub(super) async fn decide_set_bucket(
+        &self,
+        name: &BucketName,
+        level: Level,
+    ) -> Result<CatalogReply, CatalogError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let known = self
+            .local
+            .known_bucket(name.as_str())
+            .filter(|known| known.row.state != BucketState::Deleted)
+            .ok_or(CatalogError::NoSuchBucket)?;
+        if known.row.state != BucketState::Active {
+            return Err(CatalogError::BucketChanging);
+        }
+        check_level(level, known.row.n)?;
+        let epoch = known.row.epoch.saturating_add(1);
+        let row = BucketRow { level, epoch, ..known.row };
+        write_everywhere(&self.coordinator, name.as_str(), &row).await?;
         Ok(CatalogReply::Done)
     }
 

@@ -4,7 +4,7 @@ use crate::blob::BlobError;
 use crate::replication::{Outcome, ReplicationError};
 
 use super::body::BodyError;
-use super::records::ChecksumAlgorithm;
+use super::records::{ChecksumAlgorithm, LevelRefused};
 
 /// A refusal or failure; each variant asks the client for another reaction.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +149,12 @@ impl From<ReplicationError> for CatalogError {
             }
             ReplicationError::Damaged(reason) => Self::Internal { reason },
         }
+    }
+}
+
+impl From<LevelRefused> for CatalogError {
+    fn from(refused: LevelRefused) -> Self {
+        Self::Refused { reason: refused.to_string() }
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::codec::{decode_message, encode_format, encode_message};
-use crate::env::deadline_in;
+use crate::env::{blocking, deadline_in};
 use crate::membership::Liveness;
 use crate::net::Message;
 use crate::replication::{
@@ -32,6 +32,8 @@ use super::service::Catalog;
 const ALL_MEMBERS: u8 = 0;
 /// How often a node compares its full copies with a peer's.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(2);
+/// The same while it does not have them yet.
+const FIRST_EXCHANGE: Duration = Duration::from_millis(100);
 /// Bytes of rows in one message: well below what a message may hold.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -183,7 +185,8 @@ pub(super) async fn exchange_for_ever(catalog: Catalog) {
     let coordinator = catalog.coordinator.clone();
     let mut turn = 0usize;
     loop {
-        coordinator.site().clock.sleep(EXCHANGE_EVERY).await;
+        let pause = if catalog.freshness.is_known() { EXCHANGE_EVERY } else { FIRST_EXCHANGE };
+        coordinator.site().clock.sleep(pause).await;
         let Ok(layout) = coordinator.layout() else {
             continue;
         };
@@ -202,12 +205,26 @@ pub(super) async fn exchange_for_ever(catalog: Catalog) {
         }
         turn = turn.wrapping_add(1);
         let peer = peers[turn % peers.len()];
-        for table in [TableId::Buckets, TableId::Credentials] {
-            if let Err(error) = exchange(&coordinator, peer, table).await {
-                tracing::debug!(%peer, ?table, %error, "full copies were not compared");
-            }
+        let begun = coordinator.site().clock.wall();
+        match exchange_all(&coordinator, peer).await {
+            Ok(()) => catalog.freshness.compared(peer, begun),
+            Err(error) => tracing::debug!(%peer, %error, "full copies were not compared"),
+        }
+        let members: Vec<NodeId> = layout.members().iter().map(|member| member.node).collect();
+        let freshness = Arc::clone(&catalog.freshness);
+        let settled =
+            blocking(&coordinator.site().tasks, move || freshness.settle(&members, me)).await;
+        if let Some(Err(error)) = settled {
+            tracing::warn!(%error, "the age of the full copies was not stored");
         }
     }
+}
+
+async fn exchange_all(coordinator: &Coordinator, peer: NodeId) -> Result<(), CatalogError> {
+    for table in [TableId::Buckets, TableId::Credentials] {
+        exchange(coordinator, peer, table).await?;
+    }
+    Ok(())
 }
 
 async fn exchange(

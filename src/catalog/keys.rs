@@ -154,6 +154,7 @@ mod tests {
             n: 3,
             index_shards: 16,
             level: Level::Quorum,
+            asked: None,
         }
     }
 

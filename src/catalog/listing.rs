@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::codec::decode_format;
-use crate::replication::{ScanEntry, ScanPage, ScanQuery, TableId};
+use crate::replication::{ScanEntry, ScanPage, ScanQuery, Served, TableId};
 use crate::store::next_prefix;
 use crate::types::Key;
 
@@ -103,7 +103,9 @@ impl Catalog {
         } else {
             after_upload(&request.after_key, request.after_upload)
         };
-        let mut page = UploadsPage { uploads: Vec::new(), prefixes: Vec::new(), next: None };
+        let served = Served { level: bucket.level, degraded: false };
+        let mut page =
+            UploadsPage { uploads: Vec::new(), prefixes: Vec::new(), next: None, served };
         let mut skipped = after_prefix(request);
         loop {
             let query = ScanQuery {
@@ -117,6 +119,7 @@ impl Catalog {
                 level: bucket.level,
             };
             let scanned = self.coordinator.scan(&query).await?;
+            page.served.degraded |= scanned.served.degraded;
             for entry in scanned.entries {
                 let Some(summary) = open_upload(&entry)? else {
                     continue;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::codec::decode_format;
 use crate::replication::{
-    Guard, Incoming, Purpose, Record, Replica, ReplicationError, TableId, Verdict, Watcher,
+    Guard, Incoming, Level, Purpose, Record, Replica, ReplicationError, TableId, Verdict, Watcher,
 };
 use crate::types::BucketId;
 
@@ -29,7 +29,9 @@ pub(super) struct KnownBucket {
 #[derive(Clone, Default)]
 struct Tables {
     buckets: BTreeMap<String, KnownBucket>,
-    states: BTreeMap<BucketId, BucketState>,
+    /// Each bucket's state and epoch, of deleted ones too.
+    states: BTreeMap<BucketId, (BucketState, u64)>,
+    names: BTreeMap<BucketId, String>,
     credentials: BTreeMap<String, (CredentialRow, Arc<Credential>)>,
 }
 
@@ -146,6 +148,19 @@ impl LocalCopy {
         self.tables.load().buckets.get(name).cloned()
     }
 
+    /// The bucket of that id, unless it is gone.
+    pub(super) fn bucket_by_id(&self, id: BucketId) -> Option<Arc<BucketRecord>> {
+        let tables = self.tables.load();
+        let name = tables.names.get(&id)?;
+        let known = tables.buckets.get(name).filter(|known| known.row.id == id)?;
+        (known.row.state != BucketState::Deleted).then(|| Arc::clone(&known.record))
+    }
+
+    /// The level of the bucket of that id.
+    pub(super) fn level_of(&self, id: BucketId) -> Option<Level> {
+        self.bucket_by_id(id).map(|bucket| bucket.level)
+    }
+
     pub(super) fn buckets(&self) -> Vec<Arc<BucketRecord>> {
         self.tables
             .load()
@@ -187,33 +202,40 @@ fn take_bucket(tables: &mut Tables, row: BucketRow) {
         return;
     }
     if let Some(replaced) = tables.buckets.get(&name).filter(|known| known.row.id != row.id) {
-        tables.states.insert(replaced.row.id, BucketState::Deleted);
+        tables.states.insert(replaced.row.id, (BucketState::Deleted, replaced.row.epoch));
     }
-    tables.states.insert(row.id, row.state);
+    tables.states.insert(row.id, (row.state, row.epoch));
+    tables.names.insert(row.id, name.clone());
     let record = Arc::new(row.record());
     tables.buckets.insert(name, KnownBucket { row, record });
 }
 
 impl Guard for LocalCopy {
-    /// A bucket that is being deleted takes nothing new in; one that is gone takes nothing at all.
+    /// A bucket that is being deleted takes nothing new in, nor one that was changed what was
+    /// begun before; one that is gone takes nothing at all.
     fn judge(&self, incoming: &Incoming<'_>) -> Result<Verdict, ReplicationError> {
         if !matches!(incoming.row.table, TableId::Objects | TableId::Uploads | TableId::Kv) {
             return Ok(Verdict::Take);
         }
         let tables = self.tables.load();
-        let state =
+        let known =
             bucket_of(&incoming.row.routing).and_then(|bucket| tables.states.get(&bucket).copied());
-        match (state, incoming.purpose) {
-            (Some(BucketState::Active), _) => Ok(Verdict::Take),
+        match (known, incoming.purpose) {
             // What was written before is brought to all owners, also where the bucket is not
             // known yet.
-            (Some(BucketState::Deleting) | None, Purpose::Repair | Purpose::Exchange { .. }) => {
-                Ok(Verdict::Take)
-            }
+            (
+                None | Some((BucketState::Active | BucketState::Deleting, _)),
+                Purpose::Repair | Purpose::Exchange { .. },
+            ) => Ok(Verdict::Take),
             // Owners agree about what is left of a bucket that is gone, too: tombstones, which are
             // purged once they do. A hint for it is worth nothing any more.
-            (Some(BucketState::Deleted), Purpose::Exchange { .. }) => Ok(Verdict::Take),
-            (Some(BucketState::Deleted), Purpose::Repair) => Ok(Verdict::Outlived),
+            (Some((BucketState::Deleted, _)), Purpose::Exchange { .. }) => Ok(Verdict::Take),
+            (Some((BucketState::Deleted, _)), Purpose::Repair) => Ok(Verdict::Outlived),
+            (Some((BucketState::Active, epoch)), _)
+                if incoming.bucket_epoch.is_none_or(|begun| begun >= epoch) =>
+            {
+                Ok(Verdict::Take)
+            }
             _ => Err(ReplicationError::StaleBucket),
         }
     }

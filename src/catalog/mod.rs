@@ -7,13 +7,20 @@
 //! 3. "There is no such key" is said by a quorum only.
 //! 4. A bucket that is being deleted takes nothing in at any owner; one that is created again
 //!    has another id, so no row of the old one belongs to it.
-//! 5. Secrets are encrypted wherever they are stored.
+//! 5. A change of a bucket is acknowledged once no owner takes writes that were begun before it.
+//! 6. A write that lost to a concurrent one is listed.
+//! 7. Secrets are encrypted wherever they are stored.
 
 mod body;
 mod buckets;
+mod companion;
 mod composite;
+mod conflicts;
+mod epochs;
 mod error;
+mod freshness;
 mod full_copy;
+mod history;
 mod keys;
 mod listing;
 mod local_copy;
@@ -28,12 +35,15 @@ mod service;
 mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
+pub use conflicts::LostWrite;
 pub use error::CatalogError;
+pub use history::{ObjectHistory, StandingWrite};
 pub use location::{KeyLocation, OwnerHolds};
 pub use reader::ObjectReader;
 pub use records::{
-    BucketName, BucketRecord, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,
-    InvalidBucketName, NewObject, ObjectHead, OwnerId, PartFacts, PartSummary, UploadSummary,
+    BucketName, BucketRecord, COPIES_MAX, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,
+    InvalidBucketName, LevelRefused, NewObject, ObjectHead, OwnerId, PartFacts, PartSummary,
+    UploadSummary,
 };
 pub use remote::CATALOG_SERVICE;
 pub use secret_box::{CannotOpen, SecretBox};

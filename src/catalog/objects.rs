@@ -4,9 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::blob::{BlobWriter, ExtentRef};
 use crate::causality::HybridTime;
-use crate::codec::{Crc32c, decode_format, decode_message, encode_format, encode_message};
+use crate::codec::{Crc32c, decode_format, decode_message, encode_message};
 use crate::env::UnixMillis;
-use crate::replication::{NewWrite, Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
+use crate::replication::{Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::{BodySource, VerifiedBody};
@@ -74,17 +74,11 @@ impl Catalog {
         (inline, begun): (Bytes, HybridTime),
     ) -> Result<PutReceipt, CatalogError> {
         let row = object_row(bucket, key);
-        let record = ObjectRow {
-            version: Version::unminted(),
-            bucket: bucket.id,
-            bucket_epoch: bucket.epoch,
-            object,
+        let make = |bucket_epoch| {
+            let (version, object) = (Version::unminted(), object.clone());
+            ObjectRow { version, bucket: bucket.id, bucket_epoch, object }
         };
-        let record = encode_format(&record)
-            .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let (n, level) = (usize::from(bucket.n), bucket.level);
-        let write = NewWrite { record: record.into(), inline, n, level, begun };
-        let receipt = self.coordinator.write(&row, write).await?;
+        let receipt = self.write_current(bucket, &row, make, (inline, begun)).await?;
         let minted = decode_row(&receipt.record)?;
         let head = minted.head(key).unwrap_or_else(|| ObjectHead {
             key: key.clone(),

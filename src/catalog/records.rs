@@ -109,8 +109,64 @@ pub struct BucketRecord {
     pub n: u8,
     /// Over how many partitions its keys are spread, fixed at creation.
     pub index_shards: u16,
-    /// The consistency level of its requests.
+    /// The consistency level of its requests, or of the one at hand if it asks for another.
     pub level: Level,
+    /// The level that the request at hand asks for, if it does.
+    #[serde(skip)]
+    pub asked: Option<Level>,
+}
+
+/// The most copies that a bucket may ask for.
+pub const COPIES_MAX: u8 = 16;
+
+/// A level that a bucket or a request cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LevelRefused {
+    /// More replicas than there are copies.
+    #[error("{level} asks for more replicas than the bucket has copies (n={n})")]
+    TooMany {
+        /// What was asked for.
+        level: Level,
+        /// The bucket's copies.
+        n: u8,
+    },
+    /// Writes of a strict bucket must not go to stand-ins, nor its reads.
+    #[error(
+        "the bucket's level is {own}: a request may not ask for the sloppy level {asked}; use \
+         strict or all, or change the bucket with 'quorate bucket set --level'"
+    )]
+    Sloppy {
+        /// The bucket's own level.
+        own: Level,
+        /// What was asked for.
+        asked: Level,
+    },
+}
+
+/// Whether a bucket of `n` copies may have that level.
+///
+/// # Errors
+/// [`LevelRefused::TooMany`].
+pub(super) fn check_level(level: Level, n: u8) -> Result<(), LevelRefused> {
+    match level {
+        Level::Numbers { r, w } if r.max(w) > n => Err(LevelRefused::TooMany { level, n }),
+        _ => Ok(()),
+    }
+}
+
+impl BucketRecord {
+    /// The bucket as a request sees it that asks for a level of its own.
+    ///
+    /// # Errors
+    /// [`LevelRefused`].
+    pub fn at_level(&self, asked: Option<Level>) -> Result<Self, LevelRefused> {
+        let Some(level) = asked else { return Ok(self.clone()) };
+        check_level(level, self.n)?;
+        if level.is_sloppy() && !self.level.is_sloppy() {
+            return Err(LevelRefused::Sloppy { own: self.level, asked: level });
+        }
+        Ok(Self { level, asked, ..self.clone() })
+    }
 }
 
 /// An access key and its secret, decrypted. Never printed with `Debug`.

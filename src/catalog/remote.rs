@@ -8,6 +8,7 @@ use crate::codec::{decode_message, encode_message};
 use crate::net::{HandlerError, Message, ServiceId};
 use crate::replication::{Level, Outcome, TableId};
 
+use super::conflicts::LostWrite;
 use super::error::CatalogError;
 use super::full_copy::{self, TableRows};
 use super::records::{BucketName, OwnerId};
@@ -23,6 +24,12 @@ pub(super) enum CatalogRequest {
         name: BucketName,
         owner: OwnerId,
         level: Option<Level>,
+        #[serde(default)]
+        n: Option<u8>,
+    },
+    SetBucket {
+        name: BucketName,
+        level: Level,
     },
     DeleteBucket {
         name: BucketName,
@@ -42,6 +49,16 @@ pub(super) enum CatalogRequest {
         table: TableId,
         after: bytes::Bytes,
     },
+    /// What this node knows of writes of an object that lost to concurrent ones.
+    Lost {
+        routing: bytes::Bytes,
+        sort: bytes::Bytes,
+    },
+    /// Take note of a lost write, as the first owner of its object.
+    TakeLost {
+        key: bytes::Bytes,
+        lost: bytes::Bytes,
+    },
 }
 
 /// What they answer.
@@ -59,6 +76,9 @@ pub(super) enum CatalogReply {
     Rows {
         rows: TableRows,
     },
+    Lost {
+        lost: Vec<LostWrite>,
+    },
     Failed {
         error: RemoteError,
     },
@@ -73,6 +93,8 @@ pub(super) enum RemoteError {
     BucketNotEmpty,
     NoSuchCredential,
     CredentialExists,
+    BucketChanging,
+    Refused { reason: String },
     Unavailable { outcome: Outcome, reason: String },
     Internal { reason: String },
 }
@@ -86,6 +108,8 @@ impl From<CatalogError> for RemoteError {
             CatalogError::BucketNotEmpty => Self::BucketNotEmpty,
             CatalogError::NoSuchCredential => Self::NoSuchCredential,
             CatalogError::CredentialExists => Self::CredentialExists,
+            CatalogError::BucketChanging => Self::BucketChanging,
+            CatalogError::Refused { reason } => Self::Refused { reason },
             CatalogError::Unavailable { outcome, reason } => Self::Unavailable { outcome, reason },
             other => Self::Internal { reason: other.to_string() },
         }
@@ -101,6 +125,8 @@ impl From<RemoteError> for CatalogError {
             RemoteError::BucketNotEmpty => Self::BucketNotEmpty,
             RemoteError::NoSuchCredential => Self::NoSuchCredential,
             RemoteError::CredentialExists => Self::CredentialExists,
+            RemoteError::BucketChanging => Self::BucketChanging,
+            RemoteError::Refused { reason } => Self::Refused { reason },
             RemoteError::Unavailable { outcome, reason } => Self::Unavailable { outcome, reason },
             RemoteError::Internal { reason } => Self::Internal { reason },
         }
@@ -142,9 +168,10 @@ impl Catalog {
 
     async fn decide(&self, request: CatalogRequest) -> CatalogReply {
         let result = match request {
-            CatalogRequest::CreateBucket { name, owner, level } => {
-                self.decide_create_bucket(CreateBucket { name, owner, level }).await
+            CatalogRequest::CreateBucket { name, owner, level, n } => {
+                self.decide_create_bucket(CreateBucket { name, owner, level, n }).await
             }
+            CatalogRequest::SetBucket { name, level } => self.decide_set_bucket(&name, level).await,
             CatalogRequest::DeleteBucket { name } => self.decide_delete_bucket(&name).await,
             CatalogRequest::CreateCredential { name, given } => {
                 self.decide_create_credential(name, given).await
@@ -161,6 +188,12 @@ impl Catalog {
                 .all_rows(table)
                 .map(|rows| CatalogReply::Rows { rows: TableRows::page(rows, &after) })
                 .map_err(CatalogError::from),
+            CatalogRequest::Lost { routing, sort } => {
+                self.lost_here(routing, sort).map(|lost| CatalogReply::Lost { lost })
+            }
+            CatalogRequest::TakeLost { key, lost } => {
+                self.conflicts.take_told(key, lost).await.map(|()| CatalogReply::Done)
+            }
         };
         result.unwrap_or_else(|error| CatalogReply::Failed { error: error.into() })
     }
@@ -172,11 +205,16 @@ impl Catalog {
     pub async fn serve(&self, request: Message) -> Result<Message, HandlerError> {
         let request = decode_message::<CatalogRequest>(&request.body)
             .map_err(|error| HandlerError::Refused(error.to_string()))?;
-        let reads_only =
-            matches!(request, CatalogRequest::Digest { .. } | CatalogRequest::Rows { .. });
+        let anybodys = matches!(
+            request,
+            CatalogRequest::Digest { .. }
+                | CatalogRequest::Rows { .. }
+                | CatalogRequest::Lost { .. }
+                | CatalogRequest::TakeLost { .. }
+        );
         let decider = full_copy::decider(&self.coordinator)
             .map_err(|error| HandlerError::Refused(error.to_string()))?;
-        if !reads_only && decider != self.coordinator.site().node {
+        if !anybodys && decider != self.coordinator.site().node {
             return Err(HandlerError::Refused("another member makes these changes".into()));
         }
         let reply = self.decide_detached(request).await;

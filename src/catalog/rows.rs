@@ -325,6 +325,7 @@ impl BucketRow {
             n: self.n,
             index_shards: self.index_shards,
             level: self.level,
+            asked: None,
         }
     }
 }

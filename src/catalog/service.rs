@@ -1,14 +1,18 @@
 //! The catalogue itself, and what its requests and answers look like.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::blob::Blobs;
-use crate::replication::{Coordinator, Guard, Level, ReplicationError, Served, Tables};
+use crate::replication::{Companion, Coordinator, Guard, Level, ReplicationError, Served, Tables};
 use crate::types::{ByteCount, UploadId};
 
+use super::companion::HeadCompanion;
+use super::conflicts::Conflicts;
+use super::freshness::Freshness;
 use super::full_copy::{Changes, start_exchange};
 use super::local_copy::LocalCopy;
 use super::records::{BucketName, ObjectHead, OwnerId, PartSummary, UploadSummary};
@@ -22,8 +26,10 @@ pub struct CreateBucket {
     pub name: BucketName,
     /// Its owner.
     pub owner: OwnerId,
-    /// Its level; `quorum` if not given.
+    /// Its level; `strict` if not given.
     pub level: Option<Level>,
+    /// Copies of each record; 3 if not given.
+    pub n: Option<u8>,
 }
 
 /// What was stored.
@@ -86,6 +92,8 @@ pub struct PartsPage {
     pub parts: Vec<PartSummary>,
     /// Whether there are more.
     pub truncated: bool,
+    /// How the read was served.
+    pub served: Served,
 }
 
 /// A page of open uploads to be listed.
@@ -112,6 +120,8 @@ pub struct UploadsPage {
     pub prefixes: Vec<Bytes>,
     /// Whether there are more, and after which key and upload.
     pub next: Option<(Bytes, Option<UploadId>)>,
+    /// How the read was served.
+    pub served: Served,
 }
 
 /// Sizes at which bodies change their place, and bounds.
@@ -123,11 +133,19 @@ pub struct CatalogLimits {
     pub attached_max: ByteCount,
     /// Bodies that may be on their way in at once; beyond it 503 SlowDown.
     pub bodies_max: usize,
+    /// How long a node that is cut off from most members authorises requests from its own copies
+    /// of buckets and credentials.
+    pub auth_stale_max: Duration,
 }
 
 impl Default for CatalogLimits {
     fn default() -> Self {
-        Self { inline_max: ByteCount::kib(16), attached_max: ByteCount::mib(1), bodies_max: 256 }
+        Self {
+            inline_max: ByteCount::kib(16),
+            attached_max: ByteCount::mib(1),
+            bodies_max: 256,
+            auth_stale_max: Duration::from_secs(24 * 3_600),
+        }
     }
 }
 
@@ -140,6 +158,8 @@ pub struct Catalog {
     pub(super) changes: Changes,
     pub(super) limits: CatalogLimits,
     pub(super) bodies: Arc<Semaphore>,
+    pub(super) conflicts: Arc<Conflicts>,
+    pub(super) freshness: Arc<Freshness>,
 }
 
 impl Catalog {
@@ -166,15 +186,21 @@ impl Catalog {
     ) -> Result<Self, ReplicationError> {
         let local = LocalCopy::new(secrets);
         local.attach(coordinator.replica())?;
+        let rows = coordinator.replica().rows().clone();
+        let freshness = Freshness::open(Arc::clone(rows.meta()), limits.auth_stale_max)?;
+        let conflicts = Conflicts::new(rows, Arc::clone(coordinator.site()), Arc::clone(&local));
         let catalog = Self {
             coordinator,
             blobs,
             local,
             changes: Changes::default(),
             bodies: Arc::new(Semaphore::new(limits.bodies_max)),
+            conflicts,
+            freshness,
             limits,
         };
         start_exchange(&catalog);
+        catalog.start_telling();
         Ok(catalog)
     }
 
@@ -184,10 +210,21 @@ impl Catalog {
         Arc::clone(&self.local) as Arc<dyn Guard>
     }
 
-    /// Why this node knows nothing of buckets and credentials yet; `None` if it does.
+    /// What belongs to every change of a head or an upload.
+    #[must_use]
+    pub fn companion(&self) -> Arc<dyn Companion> {
+        HeadCompanion::new(Arc::clone(&self.conflicts))
+    }
+
+    /// Why this node must not judge by its copies of buckets and credentials now: it has none
+    /// yet, or they may be too old. `None` if it may.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
-        self.coordinator.layout().err().map(|error| error.to_string())
+        let members = match self.coordinator.layout() {
+            Ok(layout) => layout.members().len(),
+            Err(error) => return Some(error.to_string()),
+        };
+        self.freshness.check(members, self.coordinator.site().clock.wall()).err()
     }
 
     /// The coordinator below.

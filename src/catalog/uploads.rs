@@ -7,10 +7,10 @@
 use bytes::Bytes;
 
 use crate::causality::HybridTime;
-use crate::codec::{decode_format, encode_format};
+use crate::codec::decode_format;
 use crate::env::UnixMillis;
 use crate::replication::{
-    NewWrite, Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
+    Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
 };
 use crate::types::{Key, UploadId};
 
@@ -49,7 +49,7 @@ impl Catalog {
         bucket: &BucketRecord,
         key: Key,
         object: NewObject,
-    ) -> Result<UploadId, CatalogError> {
+    ) -> Result<(UploadId, Served), CatalogError> {
         let site = self.coordinator.site();
         let initiated = site.clock.wall();
         // Milliseconds first, so that uploads of a key sort by their start.
@@ -57,8 +57,9 @@ impl Catalog {
         id[..6].copy_from_slice(&initiated.0.to_be_bytes()[2..]);
         let upload = UploadId::from_bytes(id);
         let kind = UploadKind::Upload { initiated, object, state: UploadState::Open };
-        self.write_upload(bucket, &upload_row(bucket, &key, upload), kind).await?;
-        Ok(upload)
+        let row = upload_row(bucket, &key, upload);
+        let (_, served) = self.write_upload(bucket, &row, kind).await?;
+        Ok((upload, served))
     }
 
     async fn write_upload(
@@ -66,7 +67,7 @@ impl Catalog {
         bucket: &BucketRecord,
         row: &RowKey,
         kind: UploadKind,
-    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
+    ) -> Result<(UploadRow, Served), CatalogError> {
         let begun = self.coordinator.site().now();
         self.write_upload_begun(bucket, row, kind, begun).await
     }
@@ -77,18 +78,12 @@ impl Catalog {
         row: &RowKey,
         kind: UploadKind,
         begun: HybridTime,
-    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
-        let record = UploadRow {
-            version: Version::unminted(),
-            bucket: bucket.id,
-            bucket_epoch: bucket.epoch,
-            kind,
+    ) -> Result<(UploadRow, Served), CatalogError> {
+        let make = |bucket_epoch| {
+            let (version, kind) = (Version::unminted(), kind.clone());
+            UploadRow { version, bucket: bucket.id, bucket_epoch, kind }
         };
-        let record = encode_format(&record)
-            .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let (n, level) = (usize::from(bucket.n), bucket.level);
-        let write = NewWrite { record: record.into(), inline: Bytes::new(), n, level, begun };
-        let receipt = self.coordinator.write(row, write).await?;
+        let receipt = self.write_current(bucket, row, make, (Bytes::new(), begun)).await?;
         Ok((decode_upload(&receipt.record)?, receipt.served))
     }
 
@@ -97,7 +92,7 @@ impl Catalog {
         bucket: &BucketRecord,
         key: &Key,
         upload: UploadId,
-    ) -> Result<(UploadRow, crate::replication::Served), CatalogError> {
+    ) -> Result<(UploadRow, Served), CatalogError> {
         let row = upload_row(bucket, key, upload);
         let receipt =
             self.coordinator.read(&row, usize::from(bucket.n), bucket.level, Want::Record).await?;
@@ -173,14 +168,15 @@ impl Catalog {
         upload: UploadId,
         request: ListParts,
     ) -> Result<PartsPage, CatalogError> {
-        let summary = self.upload(bucket, key, upload).await?;
+        let (row, served) = self.read_upload(bucket, key, upload).await?;
+        let summary = row.summary(key, upload).ok_or(CatalogError::NoSuchUpload)?;
         let max = request.max;
         let mut parts =
             self.scan_parts(bucket, key, upload, request.after, max.saturating_add(1)).await?;
         let truncated = parts.len() > max;
         parts.truncate(max);
         let parts = parts.into_iter().map(|part| part.summary).collect();
-        Ok(PartsPage { upload: summary, parts, truncated })
+        Ok(PartsPage { upload: summary, parts, truncated, served })
     }
 
     /// Up to `max` parts with greater numbers than `after`.
@@ -365,20 +361,21 @@ impl Catalog {
         bucket: &BucketRecord,
         key: &Key,
         upload: UploadId,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<Served, CatalogError> {
         let (row, _) = self.read_upload(bucket, key, upload).await?;
         let UploadKind::Upload { initiated, object, state: UploadState::Open } = row.kind else {
             return Err(CatalogError::NoSuchUpload);
         };
         let kind = UploadKind::Upload { initiated, object, state: UploadState::Aborted };
-        self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
+        let row = upload_row(bucket, key, upload);
+        let (_, served) = self.write_upload(bucket, &row, kind).await?;
         // A completion may have come first: what stands is what is answered.
         let (row, _) = self
             .read_upload(bucket, key, upload)
             .await
             .map_err(CatalogError::after_a_durable_step)?;
         match row.kind {
-            UploadKind::Upload { state: UploadState::Aborted, .. } => Ok(()),
+            UploadKind::Upload { state: UploadState::Aborted, .. } => Ok(served),
             _ => Err(CatalogError::NoSuchUpload),
         }
     }

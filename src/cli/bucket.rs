@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::admin::{BucketInfo, CreateBucketRequest};
+use crate::admin::{BucketInfo, CreateBucketRequest, SetBucketRequest};
 use crate::replication::Level;
 
 use super::Output;
@@ -16,9 +16,13 @@ pub(super) enum BucketCommand {
     Create {
         /// Its name
         name: String,
-        /// Its consistency level (the configured default if not given)
+        /// Its consistency level: eventual, quorum, strict, all, or numbers as r=1,w=2 (the
+        /// configured default if not given)
         #[arg(long)]
         level: Option<Level>,
+        /// Copies of each record, for ever [default: 3]
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+        n: Option<u8>,
         /// The access key id whose owner it shall belong to
         #[arg(long, value_name = "KEYID")]
         owner: Option<String>,
@@ -29,6 +33,14 @@ pub(super) enum BucketCommand {
     Info {
         /// Its name
         name: String,
+    },
+    /// Change a bucket's consistency level
+    Set {
+        /// Its name
+        name: String,
+        /// Its new level: eventual, quorum, strict, all, or numbers as r=1,w=2
+        #[arg(long)]
+        level: Level,
     },
     /// Delete an empty bucket
     Delete {
@@ -44,8 +56,8 @@ pub(super) async fn run(
     output: Output,
 ) -> anyhow::Result<Report> {
     match command {
-        BucketCommand::Create { name, level, owner } => {
-            let request = CreateBucketRequest { name, level, owner };
+        BucketCommand::Create { name, level, n, owner } => {
+            let request = CreateBucketRequest { name, level, n, owner };
             let bucket: BucketInfo = admin.post("/v1/buckets", &request).await?;
             Report::of(output, &bucket, render_one)
         }
@@ -56,6 +68,11 @@ pub(super) async fn run(
         BucketCommand::Info { name } => {
             let bucket: BucketInfo = admin.get(&path(&name)).await?;
             Report::of(output, &bucket, render_one)
+        }
+        BucketCommand::Set { name, level } => {
+            let request = SetBucketRequest { level };
+            let bucket: BucketInfo = admin.patch(&path(&name), &request).await?;
+            Report::of(output, &bucket, render_set)
         }
         BucketCommand::Delete { name } => {
             admin.delete(&path(&name)).await?;
@@ -74,13 +91,14 @@ fn render_all(buckets: &[BucketInfo]) -> String {
     if buckets.is_empty() {
         return "There are no buckets.\nNext: quorate bucket create NAME\n".to_owned();
     }
-    let mut table = Table::new(&["Name", "Level", ">N", ">Acks", ">Shards", "Created", "Owner"]);
+    let mut table = Table::new(&["Name", "Level", ">N", ">R", ">W", ">Shards", "Created", "Owner"]);
     for bucket in buckets {
         table.row([
             bucket.name.clone(),
             bucket.level.to_string(),
             bucket.n.to_string(),
-            bucket.write_acks.to_string(),
+            bucket.r.to_string(),
+            bucket.w.to_string(),
             bucket.index_shards.to_string(),
             moment(bucket.created_unix_ms),
             bucket.owner_id.chars().take(16).collect(),
@@ -93,16 +111,16 @@ fn render_all(buckets: &[BucketInfo]) -> String {
 pub(super) fn render_one(bucket: &BucketInfo) -> String {
     let lines = [
         ("Level", bucket.level.to_string()),
-        ("Copies", bucket.n.to_string()),
+        ("Promises", bucket.label.clone()),
         (
             "Survives",
             format!(
-                "the loss of {} node(s) at once: {} have a write on stable storage before the client \
-             hears 200",
-                bucket.write_acks.saturating_sub(1),
-                bucket.write_acks
+                "the loss of {} node(s) at once before repair: {} have a write on stable storage \
+                 before the client hears 200",
+                bucket.survives, bucket.w
             ),
         ),
+        ("Epoch", bucket.epoch.to_string()),
         ("Index shards", bucket.index_shards.to_string()),
         ("Created", moment(bucket.created_unix_ms)),
         ("Owner", bucket.owner_id.clone()),
@@ -110,4 +128,15 @@ pub(super) fn render_one(bucket: &BucketInfo) -> String {
     ];
     let lines = lines.map(|(name, value)| format!("  {name:<13} {value}\n"));
     format!("Bucket {}\n{}", bucket.name, lines.concat())
+}
+
+/// A bucket after its level was changed.
+fn render_set(bucket: &BucketInfo) -> String {
+    let mut text = render_one(bucket);
+    text.push_str(
+        "All owners refuse writes that were begun at the old level. What was acknowledged before \
+         stands where it was written\nuntil hints are delivered and the copies are proven equal.\n\
+         Next: quorate hints, and quorate repair status\n",
+    );
+    text
 }

@@ -72,6 +72,16 @@ impl AdminClient {
         self.read(self.ask(Method::POST, path, body.into()).await?)
     }
 
+    /// Changes what is at `path` as `body` says, in JSON.
+    pub(super) async fn patch<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body)?;
+        self.read(self.ask(Method::PATCH, path, body.into()).await?)
+    }
+
     /// Deletes what is at `path`.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)

@@ -11,7 +11,9 @@ mod bucket;
 mod client;
 mod cluster;
 mod config;
+mod hints;
 mod key;
+mod object;
 mod repair;
 mod report;
 mod ring;
@@ -84,11 +86,16 @@ enum Command {
     Status,
     /// Show who owns how much of the ring
     Ring,
+    /// Show what is kept for owners that were away
+    Hints,
     /// Show where a key lies and what each replica has of it
     Locate(ring::LocateArgs),
-    /// Create, list, show and delete buckets
+    /// Create, list, show, change and delete buckets
     #[command(subcommand)]
     Bucket(bucket::BucketCommand),
+    /// Look into objects
+    #[command(subcommand)]
+    Object(object::ObjectCommand),
     /// Create, list, show and delete S3 credentials
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -151,8 +158,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         }
         Command::Status => status::run(&admin()?, output).await,
         Command::Ring => ring::run(&admin()?, output).await,
+        Command::Hints => hints::run(&admin()?, output).await,
         Command::Locate(args) => ring::locate(&admin()?, args, output).await,
         Command::Bucket(command) => bucket::run(&admin()?, command, output).await,
+        Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
         Command::Repair(command) => repair::run(&admin()?, command, output).await,
         Command::Config(command) => config::run(command),

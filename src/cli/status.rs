@@ -1,6 +1,6 @@
 //! `quorate status`: the health line, the nodes, the next step.
 
-use crate::admin::{ClusterStatus, HealthLevel, NodeStatus};
+use crate::admin::{ClusterStatus, HealthLevel, NodeStatus, Rebuilt};
 use crate::membership::Liveness;
 
 use super::Output;
@@ -73,13 +73,14 @@ fn nodes(status: &ClusterStatus) -> String {
 }
 
 fn row(node: &NodeStatus) -> [String; 13] {
-    let state = match (node.liveness, node.capacity.0) {
-        (Liveness::Down, _) => "DOWN",
-        (Liveness::Up, 0) => "up (gateway)",
-        (Liveness::Up, _) => "up",
+    let state = match (node.liveness, node.rebuilding, node.capacity.0) {
+        (Liveness::Down, ..) => "DOWN".to_owned(),
+        (Liveness::Up, Some(Rebuilt { done, total }), _) => format!("rebuilding {done}/{total}"),
+        (Liveness::Up, None, 0) => "up (gateway)".to_owned(),
+        (Liveness::Up, None, _) => "up".to_owned(),
     };
     [
-        state.to_owned(),
+        state,
         node.name.clone(),
         node.zone.to_string(),
         node.address.clone(),

@@ -86,6 +86,7 @@ fn node(name: &str, liveness: Liveness, capacity: ByteCount) -> NodeStatus {
         software_version: "0.1.0".to_owned(),
         uptime_seconds: Some(421),
         clock_offset_ms: Some(-3),
+        rebuilding: None,
     }
 }
 

@@ -6,15 +6,17 @@
 //! member that took it refuses any other; a member that missed it fetches it from those that
 //! gossip says have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::codec::{decode_format, decode_message, encode_format, encode_message};
-use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking, deadline_in};
+use crate::env::{Clock, Entropy, Monotonic, Tasks, UnixMillis, blocking, deadline_in};
 use crate::net::{HandlerError, Message, ServiceId, Transport};
 use crate::ring::{Capacity, Layout, Member, PartitionCount};
 use crate::store::{Disk, StoreError};
@@ -23,6 +25,9 @@ use crate::types::{ClusterId, NodeId, Zone};
 use super::gossip::{Gossip, Liveness, PeerState};
 use super::identity::Identity;
 use super::layout_holder::LayoutHolder;
+use super::lives::Remembered;
+use super::memory::Memory;
+use super::rejoin::Recollection;
 
 /// Requests about membership.
 pub const MEMBERSHIP_SERVICE: ServiceId = ServiceId(1);
@@ -41,6 +46,10 @@ pub mod facts {
     pub const LAYOUT: &str = "layout";
     /// Its software version.
     pub const VERSION: &str = "version";
+    /// Its last sign of life.
+    pub const ALIVE: &str = "alive";
+    /// How far it has been rebuilt, as `done/total` partitions; empty if nothing is rebuilt.
+    pub const REBUILDING: &str = "rebuilding";
 }
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -96,7 +105,7 @@ pub enum BootstrapError {
 }
 
 #[derive(Serialize, Deserialize)]
-enum MembershipRequest {
+pub(super) enum MembershipRequest {
     Install {
         layout: bytes::Bytes,
     },
@@ -107,10 +116,19 @@ enum MembershipRequest {
         partitions: u32,
         patience_millis: u64,
     },
+    /// Tell the wall clock, and what is remembered of that node.
+    Clock {
+        about: NodeId,
+    },
+    /// Tell which member has that name and address.
+    WhoWas {
+        name: String,
+        address: SocketAddr,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
-enum MembershipReply {
+pub(super) enum MembershipReply {
     Installed,
     /// The first layout is in force on all its members.
     Proposed {
@@ -121,6 +139,13 @@ enum MembershipReply {
     },
     Refused {
         reason: String,
+    },
+    Clock {
+        wall: UnixMillis,
+        remembered: Option<Remembered>,
+    },
+    Was {
+        recollection: Recollection,
     },
 }
 
@@ -142,9 +167,14 @@ pub struct MembershipSeams {
 
 /// This node's part in the cluster's membership.
 pub struct Membership {
-    seams: MembershipSeams,
+    pub(super) seams: MembershipSeams,
     identity: Mutex<Identity>,
     holder: Arc<LayoutHolder>,
+    pub(super) memory: Memory,
+    /// Why this node must not go on, once that is known.
+    pub(super) verdict: watch::Sender<Option<String>>,
+    /// Nodes of other clusters that were warned of.
+    pub(super) strangers: Mutex<BTreeSet<NodeId>>,
     /// Held while a layout is taken, so that two are never taken at once.
     taking: tokio::sync::Mutex<()>,
 }
@@ -152,11 +182,23 @@ pub struct Membership {
 impl Membership {
     /// A node's membership.
     #[must_use]
-    pub fn new(seams: MembershipSeams, identity: Identity, holder: Arc<LayoutHolder>) -> Arc<Self> {
+    pub fn new(
+        seams: MembershipSeams,
+        identity: Identity,
+        holder: Arc<LayoutHolder>,
+        memory: Memory,
+    ) -> Arc<Self> {
+        for known in memory.book.all() {
+            // Members that gossip has not met in this boot are reached where they were last.
+            seams.transport.learn(known.node, known.address);
+        }
         Arc::new(Self {
             seams,
             identity: Mutex::new(identity),
             holder,
+            memory,
+            verdict: watch::channel(None).0,
+            strangers: Mutex::default(),
             taking: tokio::sync::Mutex::new(()),
         })
     }
@@ -165,6 +207,22 @@ impl Membership {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity.lock().clone()
+    }
+
+    pub(super) fn set_identity(&self, identity: Identity) {
+        *self.identity.lock() = identity;
+    }
+
+    /// What this node knows of itself and its peers from earlier.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Tells, once it is known, why this node must not go on.
+    #[must_use]
+    pub fn verdict(&self) -> watch::Receiver<Option<String>> {
+        self.verdict.subscribe()
     }
 
     /// The layout in force.
@@ -307,9 +365,7 @@ impl Membership {
         match self.ask(node, &MembershipRequest::Install { layout }).await.map_err(refused)? {
             MembershipReply::Installed => Ok(()),
             MembershipReply::Refused { reason } => Err(refused(reason)),
-            MembershipReply::Layout { .. } | MembershipReply::Proposed { .. } => {
-                Err(refused("unexpected answer".into()))
-            }
+            _ => Err(refused("unexpected answer".into())),
         }
     }
 
@@ -322,20 +378,13 @@ impl Membership {
         self.ask_until(node, request, deadline).await
     }
 
-    async fn ask_until(
+    pub(super) async fn ask_until(
         &self,
         node: NodeId,
         request: &MembershipRequest,
         deadline: Monotonic,
     ) -> Result<MembershipReply, String> {
-        let body = encode_message(request).map_err(|error| error.to_string())?;
-        let answer = self
-            .seams
-            .transport
-            .call(node, MEMBERSHIP_SERVICE, body.into(), deadline)
-            .await
-            .map_err(|error| error.to_string())?;
-        decode_message(&answer.body).map_err(|error| error.to_string())
+        ask_member(&*self.seams.transport, node, request, deadline).await
     }
 
     /// Takes a layout: the identity file names the cluster first, then the layout is durable,
@@ -394,6 +443,13 @@ impl Membership {
                 let patience = Duration::from_millis(patience_millis).min(PATIENCE_MAX);
                 self.propose(expected, partitions, patience).await
             }
+            MembershipRequest::Clock { about } => MembershipReply::Clock {
+                wall: self.seams.clock.wall(),
+                remembered: self.memory.book.get(about).map(|known| known.lives),
+            },
+            MembershipRequest::WhoWas { name, address } => {
+                MembershipReply::Was { recollection: self.recollect(&name, address) }
+            }
         };
         encode_message(&reply)
             .map(Message::from)
@@ -451,6 +507,21 @@ impl Membership {
             Err(error) => tracing::warn!(%node, %error, "a peer's layout cannot be read"),
         }
     }
+}
+
+/// Asks one node's membership.
+pub(super) async fn ask_member(
+    transport: &dyn Transport,
+    node: NodeId,
+    request: &MembershipRequest,
+    deadline: Monotonic,
+) -> Result<MembershipReply, String> {
+    let body = encode_message(request).map_err(|error| error.to_string())?;
+    let answer = transport
+        .call(node, MEMBERSHIP_SERVICE, body.into(), deadline)
+        .await
+        .map_err(|error| error.to_string())?;
+    decode_message(&answer.body).map_err(|error| error.to_string())
 }
 
 fn name_of(peer: &PeerState) -> String {

@@ -8,6 +8,9 @@ use crate::env::Entropy;
 use crate::store::{Create, Disk, StoreError};
 use crate::types::{ClusterId, DiskId, NodeId};
 
+use super::lives::Folder;
+use super::rejoin::{BOOTS_LEFT_OUT, FormerMember};
+
 /// The file's name in the data folder.
 pub const IDENTITY_FILE: &str = "identity.json";
 
@@ -18,13 +21,17 @@ pub struct Identity {
     pub format: u16,
     /// The cluster that it joined; none before `cluster init`.
     pub cluster: Option<ClusterId>,
-    /// This node. An emptied data folder is another node.
+    /// This node. An emptied data folder is another node, unless it re-enters as a member.
     pub node: NodeId,
     /// This data folder.
     pub disk: DiskId,
     /// How often the node has been started, this time included: part of every dot that it
     /// mints, so that no dot is ever minted twice.
     pub boot: u32,
+    /// Whether this folder was empty when the node re-entered under its old id, and does not
+    /// hold all again yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuilding: bool,
 }
 
 /// The format that this release writes.
@@ -40,16 +47,16 @@ impl Identity {
     /// # Errors
     /// [`StoreError::Damaged`] if the file cannot be understood: a node never guesses who it is.
     pub fn start(disk: &Arc<dyn Disk>, entropy: &dyn Entropy) -> Result<Self, StoreError> {
-        let mut identity = if disk.list()?.iter().any(|name| name == IDENTITY_FILE) {
-            Self::read(disk)?
-        } else {
-            Self {
+        let mut identity = match Self::peek(disk)? {
+            Some(identity) => identity,
+            None => Self {
                 format: FORMAT,
                 cluster: None,
                 node: NodeId::from_bytes(entropy.next_id()),
                 disk: DiskId::from_bytes(entropy.next_id()),
                 boot: 0,
-            }
+                rebuilding: false,
+            },
         };
         identity.boot = identity
             .boot
@@ -57,6 +64,35 @@ impl Identity {
             .ok_or_else(|| damaged("the boot counter is exhausted".to_owned()))?;
         identity.save(disk)?;
         Ok(identity)
+    }
+
+    /// The identity that the folder has, if it has one. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the file cannot be understood.
+    pub fn peek(disk: &Arc<dyn Disk>) -> Result<Option<Self>, StoreError> {
+        let named = disk.list()?.iter().any(|name| name == IDENTITY_FILE);
+        named.then(|| Self::read(disk)).transpose()
+    }
+
+    /// The identity of a member whose folder was emptied: its old id, a new disk, and starts
+    /// counted well above all that peers remember.
+    #[must_use]
+    pub fn re_entering(member: &FormerMember, disk: DiskId) -> Self {
+        Self {
+            format: FORMAT,
+            cluster: Some(member.cluster),
+            node: member.node,
+            disk,
+            boot: member.boot.saturating_add(BOOTS_LEFT_OUT),
+            rebuilding: true,
+        }
+    }
+
+    /// What the folder says of itself.
+    #[must_use]
+    pub const fn folder(&self) -> Folder {
+        if self.rebuilding { Folder::Rebuilding } else { Folder::Whole }
     }
 
     fn read(disk: &Arc<dyn Disk>) -> Result<Self, StoreError> {

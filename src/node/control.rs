@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use crate::admin::{
     AdminError, BucketInfo, ClusterControl, ClusterStatus, CreateBucketRequest, CreateKeyRequest,
-    ErrorKind, Holding, InitReport, InitRequest, KeyCreated, KeyInfo, LocateQuery, Location,
-    RepairReport, RepairRequest, Replica, RingReport, Role,
+    ErrorKind, HintsReport, HistoryQuery, HistoryReport, Holding, InitReport, InitRequest,
+    KeyCreated, KeyInfo, LocateQuery, Location, RepairReport, RepairRequest, Replica, RingReport,
+    Role, SetBucketRequest,
 };
 use crate::catalog::{
     BucketName, BucketRecord, CatalogError, CreateBucket, Credential, OwnerHolds, OwnerId,
@@ -64,8 +65,13 @@ impl Control {
             owner_id: bucket.owner.0.clone(),
             created_unix_ms: bucket.created.0,
             level: bucket.level,
+            epoch: bucket.epoch,
             n: bucket.n,
-            write_acks: u8::try_from(bucket.level.writes(owners)).unwrap_or(u8::MAX),
+            r: small(bucket.level.reads(owners)),
+            w: small(bucket.level.writes(owners)),
+            label: super::levels::label(bucket.level, owners, bucket.n),
+            survives: small(bucket.level.writes(owners).saturating_sub(1)),
+            write_acks: small(bucket.level.writes(owners)),
             index_shards: bucket.index_shards,
         }
     }
@@ -102,8 +108,12 @@ impl Control {
     }
 }
 
+fn small(count: usize) -> u8 {
+    u8::try_from(count).unwrap_or(u8::MAX)
+}
+
 /// A stamp as text that sorts by time.
-fn stamp_text(stamp: &Stamp) -> String {
+pub(super) fn stamp_text(stamp: &Stamp) -> String {
     let (millis, count) = (stamp.time.millis(), stamp.time.0 & 0xffff);
     format!("{millis:014}.{count:05}@{}", stamp.node.short())
 }
@@ -119,6 +129,7 @@ fn refusal(error: CatalogError) -> AdminError {
         | CatalogError::BucketNotEmpty
         | CatalogError::BucketChanging
         | CatalogError::CredentialExists => AdminError::new(ErrorKind::Conflict, message),
+        CatalogError::Refused { .. } => AdminError::new(ErrorKind::Invalid, message),
         CatalogError::Unavailable { .. } | CatalogError::SlowDown { .. } => {
             AdminError::new(ErrorKind::Unavailable, message).next("quorate status")
         }
@@ -172,7 +183,7 @@ impl ClusterControl for Control {
             Some(layout) if layout.member(self.node.coordinator.site().node).is_none() => {
                 Some("the layout does not name this node".to_owned())
             }
-            Some(_) => None,
+            Some(_) => self.node.catalog.unready(),
         }
     }
 
@@ -181,6 +192,10 @@ impl ClusterControl for Control {
             AdminError::new(ErrorKind::NotInitialized, "there is no ring before the first layout")
                 .next("quorate cluster init --expect 3")
         })
+    }
+
+    async fn hints(&self) -> Result<HintsReport, AdminError> {
+        Ok(self.node.hints_report().await)
     }
 
     async fn locate(&self, query: LocateQuery) -> Result<Location, AdminError> {
@@ -216,8 +231,8 @@ impl ClusterControl for Control {
             Some(access_key_id) => self.credential(access_key_id)?.owner.clone(),
             None => OwnerId(NOBODY.to_owned()),
         };
-        let level = Some(request.level.unwrap_or(self.default_level));
-        let created = self.node.catalog.create_bucket(CreateBucket { name, owner, level }).await;
+        let (level, n) = (Some(request.level.unwrap_or(self.default_level)), request.n);
+        let created = self.node.catalog.create_bucket(CreateBucket { name, owner, level, n }).await;
         created.map(|bucket| self.bucket_info(&bucket)).map_err(refusal)
     }
 
@@ -228,6 +243,24 @@ impl ClusterControl for Control {
 
     async fn bucket(&self, name: &str) -> Result<BucketInfo, AdminError> {
         Ok(self.bucket_info(&*self.bucket_record(name)?))
+    }
+
+    async fn set_bucket(
+        &self,
+        name: &str,
+        request: SetBucketRequest,
+    ) -> Result<BucketInfo, AdminError> {
+        let bucket = self.bucket_record(name)?;
+        let changed = self.node.catalog.set_bucket(&bucket.name, request.level).await;
+        changed.map(|bucket| self.bucket_info(&bucket)).map_err(refusal)
+    }
+
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryReport, AdminError> {
+        let bucket = self.bucket_record(&query.bucket)?;
+        let key = Key::new(query.key.clone().into_bytes())
+            .map_err(|error| AdminError::new(ErrorKind::Invalid, error.to_string()))?;
+        let history = self.node.catalog.history(&bucket, &key).await.map_err(refusal)?;
+        Ok(self.history_report(query, history))
     }
 
     async fn delete_bucket(&self, name: &str) -> Result<(), AdminError> {

@@ -8,9 +8,14 @@ pub mod config;
 
 mod control;
 mod figures;
+mod findings;
 mod handler;
+mod history;
+mod kept;
+mod levels;
 mod peers;
 mod redundancy;
+mod rejoin;
 mod serve;
 mod start;
 mod status;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use tokio::sync::watch;
 
 use crate::admin::{AdminToken, routes};
 use crate::catalog::CatalogLimits;
@@ -41,6 +42,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let secret = config.cluster.secret.as_ref().context("cluster.secret is missing")?;
     let secret = ClusterSecret::parse(secret.reveal())?;
 
+    super::rejoin::recall(&config, &secret, &seams).await?;
     let foundation = Foundation::lay(seams.clone()).await.context("the node cannot start")?;
     let (transport, gossip) = join(&config, &secret, &foundation).await?;
     let settings = settings(&config, &secret);
@@ -56,14 +58,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let site = node.coordinator.site();
     tracing::info!(node = %site.node, boot = site.boot, "the node serves");
 
-    until_told().await?;
+    let told = until_told(node.membership.verdict()).await;
     tracing::info!("stopping: requests under way may finish");
     let stops = servers.into_iter().map(|server| server.stop(STOP_GRACE));
     futures_util::future::join_all(stops).await;
     node.stop().await;
     transport.close(Duration::from_secs(1)).await;
     tracing::info!("stopped");
-    Ok(())
+    told
 }
 
 async fn open_seams(
@@ -120,6 +122,10 @@ async fn join(
             Err(error) => tracing::warn!(%peer, %error, "a configured peer cannot be resolved"),
         }
     }
+    // Members that were met before are found even if the configured peers are away.
+    seeds.extend(foundation.memory.book.all().iter().map(|known| known.address));
+    seeds.sort_unstable();
+    seeds.dedup();
     let gossip = ChitchatGossip::start(
         Arc::clone(&transport),
         GossipConfig {
@@ -137,7 +143,7 @@ async fn join(
     Ok((transport, gossip))
 }
 
-async fn resolve(host: &HostPort) -> anyhow::Result<SocketAddr> {
+pub(super) async fn resolve(host: &HostPort) -> anyhow::Result<SocketAddr> {
     let mut found = tokio::net::lookup_host(host.to_string())
         .await
         .with_context(|| format!("'{host}' cannot be resolved"))?;
@@ -155,6 +161,7 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
             inline_max: config.store.inline_max,
             attached_max: config.store.attached_max,
             bodies_max: usize::try_from(bodies_max).unwrap_or(usize::MAX),
+            auth_stale_max: config.cluster.auth_stale_max,
         },
         patience: Patience { answer: config.limits.request_deadline / 3, ..Patience::default() },
         segment_size: config.store.segment_size,
@@ -221,13 +228,16 @@ fn server_certificate(config: &Config) -> anyhow::Result<Tls> {
     Ok(made)
 }
 
-/// Resolves when the process is told to stop.
-async fn until_told() -> anyhow::Result<()> {
+/// Resolves when the process is told to stop, or must not go on.
+async fn until_told(mut verdict: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     tokio::select! {
         biased;
         _ = terminate.recv() => Ok(()),
+        Ok(reason) = verdict.wait_for(Option::is_some) => {
+            bail!("{}", reason.clone().unwrap_or_default())
+        }
         interrupted = tokio::signal::ctrl_c() => interrupted.context("SIGINT cannot be watched"),
     }
 }

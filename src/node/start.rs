@@ -1,5 +1,6 @@
 //! Builds a node from its settings and its seams. The simulation calls the same functions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use crate::blob::Blobs;
 use crate::catalog::{Catalog, CatalogLimits, SecretBox};
 use crate::causality::HybridTime;
 use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
-use crate::membership::{Gossip, Identity, LayoutHolder, Membership, MembershipSeams, own_facts};
+use crate::membership::{
+    Gossip, Identity, LayoutHolder, Membership, MembershipSeams, Memory, Rebuilding, own_facts,
+};
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Floors, Guard, HYBRID_TIME_KEY, HintLedger, HintLimits, Hints, Patience, PeerView,
-    Repair, RepairSettings, Replica, ReplicationError, Site,
+    Coordinator, Floors, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding, Patience,
+    PeerView, Repair, RepairSettings, Replica, ReplicaStanding, ReplicationError, Site, TableId,
 };
-use crate::ring::Capacity;
+use crate::ring::{Capacity, Partition};
 use crate::store::{
     CommitLimits, Disk, Family, MetaStore, Rows, SegmentLog, SegmentOptions, StoreError,
 };
@@ -32,6 +35,9 @@ const COPIES: usize = 3;
 
 /// How often facts about this node are published.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
+
+/// Copies of a bucket that was created without saying how many.
+const COPIES_USUAL: usize = 3;
 
 /// What a node is told.
 #[derive(Clone, Debug)]
@@ -97,6 +103,8 @@ pub struct Foundation {
     pub site: Arc<Site>,
     /// The layout in force.
     pub holder: Arc<LayoutHolder>,
+    /// What it knows from earlier.
+    pub memory: Memory,
 }
 
 impl Foundation {
@@ -122,7 +130,18 @@ impl Foundation {
             floor,
             (Arc::clone(&seams.clock), Arc::clone(&seams.entropy), Arc::clone(&seams.tasks)),
         );
-        Ok(Self { seams, identity, site, holder })
+        let memory =
+            Memory::open(&seams.meta, &identity, &*seams.entropy, Arc::clone(&site.clocks))?;
+        Ok(Self { seams, identity, site, holder, memory })
+    }
+}
+
+impl OwnStanding for Rebuilding {
+    fn of(&self, partition: Partition) -> ReplicaStanding {
+        match self.counts(partition) {
+            true => ReplicaStanding::Counted,
+            false => ReplicaStanding::Rebuilding,
+        }
     }
 }
 
@@ -159,7 +178,7 @@ impl Node {
         transport: Arc<dyn Transport>,
         gossip: Arc<dyn Gossip>,
     ) -> Result<Arc<Self>, StartError> {
-        let Foundation { seams, identity, site, holder } = foundation;
+        let Foundation { seams, identity, site, holder, memory } = foundation;
         let rows =
             Rows::start(Arc::clone(&seams.meta), Arc::clone(&seams.tasks), CommitLimits::default());
         let segments = open_segments(&settings, &seams, &identity).await?;
@@ -179,12 +198,16 @@ impl Node {
             Arc::clone(&transport),
             peers as Arc<dyn PeerView>,
         )
-        .with_patience(settings.patience);
+        .with_patience(settings.patience)
+        .with_hint_limits(settings.hints)
+        .with_standing(Arc::clone(&memory.rebuilding) as Arc<dyn OwnStanding>);
         let blobs = Blobs::new(coordinator.clone(), segments);
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
-        let ledger = HintLedger::new(Arc::clone(&site), settings.hints);
-        let (hints, repair) = open_repair(&coordinator, &catalog, ledger, settings.repair)?;
+        let companion = catalog.companion();
+        let companions = [TableId::Objects, TableId::Uploads].map(|t| (t, Arc::clone(&companion)));
+        coordinator.replica().set_companions(BTreeMap::from(companions));
+        let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -196,6 +219,7 @@ impl Node {
             },
             identity,
             Arc::clone(&holder),
+            memory,
         );
         transport.serve(Arc::new(Switchboard {
             membership: Arc::clone(&membership),
@@ -247,6 +271,8 @@ impl Node {
         tasks.spawn("follow layout", membership.follow_layout().boxed()).detach();
         tasks.spawn("layout version", Arc::clone(self).follow_version().boxed()).detach();
         tasks.spawn("checkpoint", Arc::clone(self).checkpoint_for_ever().boxed()).detach();
+        let rounds = Membership::rounds_for_ever(Arc::downgrade(&self.membership));
+        tasks.spawn("membership rounds", rounds.boxed()).detach();
         tasks.spawn("facts", Arc::clone(self).publish_for_ever().boxed()).detach();
     }
 
@@ -281,8 +307,24 @@ impl Node {
                 gossip.publish("used", used.to_string());
                 gossip.publish("free", space.free.to_string());
             }
+            if let Err(error) = self.membership.follow_rebuilding(&self.owned()).await {
+                tracing::error!(%error, "the end of the rebuilding could not be stored");
+            }
             self.seams.clock.sleep(FACTS_EVERY).await;
         }
+    }
+
+    /// The partitions that this node owns for the bucket with the most copies.
+    fn owned(&self) -> Vec<Partition> {
+        let Some(layout) = self.membership.holder().current() else { return Vec::new() };
+        let node = self.coordinator.site().node;
+        let copies = self.catalog.buckets().iter().map(|bucket| bucket.n).max();
+        let copies = usize::from(copies.unwrap_or_default()).max(COPIES_USUAL);
+        layout
+            .partitions()
+            .iter()
+            .filter(|&partition| layout.preference_list(partition).owners(copies).contains(&node))
+            .collect()
     }
 
     /// Makes everything durable that is derived, after the listeners were stopped.
@@ -300,18 +342,14 @@ impl Node {
 fn open_repair(
     coordinator: &Coordinator,
     catalog: &Catalog,
-    ledger: Arc<HintLedger>,
     settings: RepairSettings,
 ) -> Result<(Arc<Hints>, Arc<Repair>), StartError> {
     let replica = coordinator.replica();
     let floors = Floors::open(replica.rows().clone(), Arc::clone(coordinator.site()))?;
-    // The ledger last: it counts what the others let in.
-    replica.set_guards(vec![
-        catalog.guard(),
-        Arc::clone(&floors) as Arc<dyn Guard>,
-        Arc::clone(&ledger) as Arc<dyn Guard>,
-    ]);
-    let hints = Hints::new(coordinator.clone(), ledger);
+    let kept = Arc::clone(coordinator.kept()) as Arc<dyn Guard>;
+    // What is kept last: it counts what the others let in.
+    replica.set_guards(vec![catalog.guard(), Arc::clone(&floors) as Arc<dyn Guard>, kept]);
+    let hints = Hints::new(coordinator.clone());
     let of_buckets = catalog.clone();
     let copies = Box::new(move || most_copies(&of_buckets));
     let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;

@@ -8,6 +8,7 @@ use crate::replication::Level;
 use crate::ring::{Capacity, Layout};
 use crate::types::{ByteCount, NodeId, Zone};
 
+use super::findings;
 use super::redundancy::Proof;
 use super::start::Node;
 
@@ -89,7 +90,8 @@ impl Node {
         let peers = self.membership.gossip().peers();
         let layout = self.membership.holder().current();
         let nodes = self.node_statuses(&peers, layout.as_deref());
-        let health = health(&nodes, layout.as_deref(), proof);
+        let more = self.membership_findings(&peers, &nodes);
+        let health = health(&nodes, layout.as_deref(), (more, proof));
         let next = match &layout {
             None => Some(format!("quorate cluster init --expect {}", nodes.len())),
             Some(_) => health.findings.first().map(|finding| finding.next.clone()),
@@ -108,7 +110,9 @@ impl Node {
     }
 
     fn node_statuses(&self, peers: &[PeerState], layout: Option<&Layout>) -> Vec<NodeStatus> {
-        let now = self.seams.clock.wall().0;
+        let (now, heard) = (self.seams.clock.wall().0, self.seams.clock.monotonic());
+        let memory = self.membership.memory();
+        let clocks = &memory.clocks;
         let owns = layout.map(shares);
         let mut nodes: Vec<NodeStatus> = peers
             .iter()
@@ -129,16 +133,22 @@ impl Node {
                 uptime_seconds: number(peer, "started")
                     .filter(|_| peer.liveness == Liveness::Up)
                     .map(|started| now.saturating_sub(started) / 1_000),
-                clock_offset_ms: None,
+                clock_offset_ms: match peer.node == self.coordinator.site().node {
+                    true => Some(0),
+                    false => clocks.ahead(peer.node, heard),
+                },
+                rebuilding: findings::rebuilt(peer),
             })
             .collect();
         for member in layout.map(Layout::members).unwrap_or_default() {
             if !nodes.iter().any(|node| node.node_id == member.node) {
+                let known = memory.book.get(member.node);
+                let address = known.as_ref().map(|known| known.address.to_string());
                 nodes.push(NodeStatus {
-                    name: member.node.short(),
+                    name: known.map_or_else(|| member.node.short(), |known| known.name),
                     node_id: member.node,
                     zone: member.zone.clone(),
-                    address: "?".to_owned(),
+                    address: address.unwrap_or_else(|| "?".to_owned()),
                     capacity: capacity_bytes(member.capacity),
                     used: None,
                     free: None,
@@ -148,6 +158,7 @@ impl Node {
                     software_version: "?".to_owned(),
                     uptime_seconds: None,
                     clock_offset_ms: None,
+                    rebuilding: None,
                 });
             }
         }
@@ -200,9 +211,13 @@ pub(super) fn name_of(peer: &PeerState) -> String {
     fact(peer, facts::NAME).map_or_else(|| peer.node.short(), str::to_owned)
 }
 
-fn health(nodes: &[NodeStatus], layout: Option<&Layout>, proof: Option<&Proof>) -> Health {
+fn health(
+    nodes: &[NodeStatus],
+    layout: Option<&Layout>,
+    (more, proof): (Vec<Finding>, Option<&Proof>),
+) -> Health {
     let up = nodes.iter().filter(|node| node.liveness == Liveness::Up).count();
-    let mut findings = Vec::new();
+    let mut findings = more;
     let mut parts = vec![format!("{up}/{} nodes up", nodes.len())];
     match layout {
         None => {

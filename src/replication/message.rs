@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::causality::HybridTime;
 use crate::net::ServiceId;
 
+use crate::types::NodeId;
+
 use super::companion::Purpose;
+use super::hints::HintFigures;
 use super::level::{Level, Outcome, Served};
 use super::table::{RowKey, TableId};
 use super::version::Version;
@@ -72,6 +75,8 @@ pub(crate) enum ReplicaRequest {
     Take { layout: u64, rows: Vec<HandedRow> },
     /// Tell what is held.
     Read { layout: u64, row: RowName, want: Want },
+    /// Tell how much is kept for owners that were away.
+    Kept,
     /// Tell what is held of several ranges.
     Scan { layout: u64, scan: ScanRequest },
 }
@@ -81,7 +86,7 @@ pub(crate) enum ReplicaRequest {
 pub(crate) enum ReplicaReply {
     /// The record is durable, merged with what was there; if what was there is newer, its
     /// version.
-    Written { newer: Option<Version>, standing: ReplicaStanding },
+    Written { newer: Option<Box<Version>>, standing: ReplicaStanding },
     /// For each of the rows, whether it is durable here; and how long the sender should pause
     /// before it hands over more.
     Taken { durable: Vec<bool>, pause_millis: u32 },
@@ -91,6 +96,8 @@ pub(crate) enum ReplicaReply {
     Digest { digest: Option<serde_bytes::ByteArray<16>> },
     /// Rows; their encoded form rides as the attachment.
     Rows,
+    /// How much is kept for whom.
+    Kept { owners: Vec<(NodeId, HintFigures)> },
     /// This replica is being rebuilt: what it holds says nothing yet.
     Rebuilding,
     /// Too much is under way here; nothing was done.

@@ -24,7 +24,7 @@ use super::error::ReplicationError;
 use super::hints::{HintName, HintRow};
 use super::message::{ScanRequest, Want};
 use super::scan::SliceRows;
-use super::site::Site;
+use super::site::{CLOCK_DRIFT_MAX, Site};
 use super::slice_walk::scan_slice;
 use super::stored::{RowFlags, change_leaf, record_in, record_of, stored_value};
 use super::table::{
@@ -38,6 +38,10 @@ pub const HYBRID_TIME_KEY: &[u8] = b"hybrid_time";
 
 /// The longest that somebody who brings rows in the background is asked to wait.
 const PAUSE_MILLIS_MAX: u32 = 1_000;
+
+/// Updates on their way to the disk from which on new writes of clients are refused; the store
+/// itself lets in 8,192.
+const CLIENT_COMMITS_MAX: usize = 6_144;
 
 /// Called with the row key's sort part and the merged record after it became durable.
 pub type Watcher = Box<dyn Fn(&[u8], &Bytes) + Send + Sync>;
@@ -146,6 +150,38 @@ impl Replica {
         Ok(Verdict::Take)
     }
 
+    /// Refuses new writes while too many are on their way to the disk: waiting would only make
+    /// the queue longer, and repairs need room too.
+    fn check_room(&self, purpose: Purpose) -> Result<(), ReplicationError> {
+        let waiting = self.rows.waiting();
+        if purpose.begun().is_none() || waiting < CLIENT_COMMITS_MAX {
+            return Ok(());
+        }
+        Err(ReplicationError::Busy(format!(
+            "{waiting} writes wait for the disk of node {}",
+            self.site.node.short()
+        )))
+    }
+
+    /// Refuses new writes from the future, but those that had to be stamped so because the row
+    /// is: a clock that was wrong once must not lock its keys until that time has come.
+    fn check_clock(
+        &self,
+        write: &RowWrite<'_>,
+        schema: &dyn Schema,
+        facts: &RecordFacts,
+        value: Option<&[u8]>,
+    ) -> Result<(), ReplicationError> {
+        if write.purpose.begun().is_none() {
+            return Ok(());
+        }
+        let Err(refusal) = self.site.check_stamp(facts.stamp.time) else { return Ok(()) };
+        let held = value.map(|value| schema.facts(record_in(value))).transpose()?;
+        let held = held.map_or(0, |held| held.stamp.time.millis());
+        let step = facts.stamp.time.millis().saturating_sub(held);
+        if u128::from(step) <= CLOCK_DRIFT_MAX.as_millis() { Ok(()) } else { Err(refusal) }
+    }
+
     /// Merges a record into this node's copy; durable when it returns. Tells the write that was
     /// held before if that is greater: the record then lost the merge here.
     ///
@@ -156,10 +192,12 @@ impl Replica {
         let schema = Arc::clone(self.schema(write.row.table)?);
         let facts = schema.facts(write.record)?;
         check_inline(facts.inline, write.inline)?;
+        self.check_room(write.purpose)?;
         let key = write.row.stored(write.partition);
         let (changed, newer) = self
             .rows
             .update(write.row.table.family(), key.clone(), |value| {
+                self.check_clock(&write, &*schema, &facts, value)?;
                 if self.judge(&write, &facts, Some(facts.stamp), value)? == Verdict::Outlived {
                     return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
                 }
@@ -187,6 +225,7 @@ impl Replica {
         let schema = Arc::clone(self.schema(write.row.table)?);
         let facts = schema.facts(write.record)?;
         check_inline(facts.inline, write.inline)?;
+        self.check_room(write.purpose)?;
         let key = write.row.stored(write.partition);
         let site = Arc::clone(&self.site);
         let updated = self

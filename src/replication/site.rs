@@ -8,9 +8,11 @@ use parking_lot::Mutex;
 
 use crate::causality::{Actor, HybridClock, HybridTime, Stamp};
 use crate::env::{Clock, Entropy, Tasks};
+use crate::membership::Clocks;
 use crate::net::LinkFacts;
 use crate::types::NodeId;
 
+use super::error::ReplicationError;
 use super::version::Version;
 
 /// How far a peer's clock may lead before its time is not followed.
@@ -28,6 +30,8 @@ pub struct Site {
     pub entropy: Arc<dyn Entropy>,
     /// Its tasks.
     pub tasks: Arc<dyn Tasks>,
+    /// How its peers' wall clocks stand to its own.
+    pub clocks: Arc<Clocks>,
     hybrid: Mutex<HybridClock>,
     stints: AtomicU64,
     stints_from: AtomicU64,
@@ -50,6 +54,7 @@ impl Site {
             clock,
             entropy,
             tasks,
+            clocks: Arc::default(),
             hybrid: Mutex::new(HybridClock::new(floor, CLOCK_DRIFT_MAX)),
             stints: AtomicU64::new(0),
             stints_from: AtomicU64::new(0),
@@ -83,7 +88,35 @@ impl Site {
             }
             (current, above) => current.or_else(|| above.cloned()),
         };
-        (Version::succeed(base.as_ref(), self.actor(current), stamp, era), clock)
+        let mut version = Version::succeed(base.as_ref(), self.actor(current), stamp, era);
+        // A write that met a newer one is minted again: what stands here is its first attempt.
+        let attempt = current.filter(|current| current.stamp.node == self.node);
+        version.repeats = attempt
+            .filter(|current| above.is_some_and(|above| above.order() > current.order()))
+            .map(|current| current.dot);
+        (version, clock)
+    }
+
+    /// Whether this node may stamp writes that nobody else need agree to.
+    ///
+    /// # Errors
+    /// [`ReplicationError::ClockSkew`] if most peers say that its clock is wrong.
+    pub(crate) fn check_clock(&self) -> Result<(), ReplicationError> {
+        let checked = self.clocks.check(self.clock.monotonic());
+        checked.map_err(|fault| ReplicationError::ClockSkew(fault.to_string()))
+    }
+
+    /// Whether a new write stamped at `time` may be taken here: not if it is far ahead of this
+    /// node's clock, unless that clock is itself known to be wrong.
+    pub(crate) fn check_stamp(&self, time: HybridTime) -> Result<(), ReplicationError> {
+        let ahead = time.millis().saturating_sub(self.clock.wall().0);
+        if u128::from(ahead) <= CLOCK_DRIFT_MAX.as_millis() || self.check_clock().is_err() {
+            return Ok(());
+        }
+        Err(ReplicationError::ClockSkew(format!(
+            "the write is stamped {ahead} ms ahead of the clock of node {}",
+            self.node.short()
+        )))
     }
 
     /// Makes every later write count from a new actor: a dot was minted that is not stored here.

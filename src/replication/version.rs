@@ -30,6 +30,14 @@ pub struct Version {
     /// Every write of this key that this one has seen, itself included.
     #[serde(rename = "v")]
     pub seen: VersionVector,
+    /// What `seen` was when the write was minted, if merges have added to it since: this alone
+    /// tells which writes its writer knew of.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<VersionVector>,
+    /// The write that this one repeats, because that one met a newer write which its minter did
+    /// not hold: both are one request of one client.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Dot>,
 }
 
 impl Version {
@@ -43,6 +51,8 @@ impl Version {
             stamp: Stamp { time: HybridTime::default(), node },
             dot: Dot { actor, counter: 0 },
             seen: VersionVector::default(),
+            context: None,
+            repeats: None,
         }
     }
 
@@ -54,7 +64,7 @@ impl Version {
         let mut seen = current.map(|version| version.seen.clone()).unwrap_or_default();
         let dot = Dot { actor, counter: seen.counter(actor).saturating_add(1) };
         seen.add(dot);
-        Self { era, stamp, dot, seen: trimmed(seen, dot) }
+        Self { era, stamp, dot, seen: trimmed(seen, dot), context: None, repeats: None }
     }
 
     /// What orders two writes of one key. The dot tells writes apart that a node stamped alike
@@ -66,8 +76,20 @@ impl Version {
 
     /// Takes in what `other` has seen, and stays the write that it is.
     pub fn absorb(&mut self, other: &Self) {
+        let context = self.context.take().unwrap_or_else(|| self.seen.clone());
         self.seen.merge(&other.seen);
         self.seen = trimmed(std::mem::take(&mut self.seen), self.dot);
+        self.context = (self.seen != context).then_some(context);
+    }
+
+    /// Whether neither writer knew of the other's write.
+    #[must_use]
+    pub fn is_concurrent_with(&self, other: &Self) -> bool {
+        self.dot != other.dot && !self.knew_of(other.dot) && !other.knew_of(self.dot)
+    }
+
+    fn knew_of(&self, dot: Dot) -> bool {
+        self.context.as_ref().unwrap_or(&self.seen).contains(dot)
     }
 
     /// The version of a last-write-wins merge: the greater write, with both vectors.
@@ -75,8 +97,7 @@ impl Version {
     pub fn merge(self, other: Self) -> Self {
         let (mut winner, loser) =
             if self.order() >= other.order() { (self, other) } else { (other, self) };
-        winner.seen.merge(&loser.seen);
-        winner.seen = trimmed(winner.seen, winner.dot);
+        winner.absorb(&loser);
         winner
     }
 }
@@ -121,6 +142,19 @@ mod tests {
             );
             prop_assert_eq!(a.clone().merge(a.clone()), a);
         }
+    }
+
+    #[test]
+    fn that_two_writes_were_concurrent_is_still_seen_after_they_were_merged() {
+        let (one, other) = (version(1, 5), version(2, 7));
+
+        let merged = one.clone().merge(other.clone());
+        let later = Version::succeed(Some(&merged), one.dot.actor, one.stamp, 0);
+
+        assert_eq!(merged.dot, other.dot);
+        assert!(merged.is_concurrent_with(&one) && one.is_concurrent_with(&merged));
+        assert!(!merged.is_concurrent_with(&other));
+        assert!(!later.is_concurrent_with(&one) && !later.is_concurrent_with(&merged));
     }
 
     #[test]

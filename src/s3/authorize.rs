@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::catalog::{BucketRecord, Catalog, Credential};
 
+use crate::replication::Level;
+
 use super::error::{Code, S3Error};
+use super::headers::LEVEL_HEADER;
 use super::operation::Operation;
 use super::request::Request;
 
@@ -56,15 +59,26 @@ pub(crate) fn authorize(
     request: &Request,
 ) -> Result<Access, S3Error> {
     let mut access = Access::default();
+    let asked = operation.asked_level(request)?;
     if operation.reach() == Reach::Bucket {
         let expected = request.header("x-amz-expected-bucket-owner");
-        access.bucket = Some(owned(catalog, caller, request.bucket()?, expected)?);
+        access.bucket =
+            Some(at_level(owned(catalog, caller, request.bucket()?, expected)?, asked)?);
     }
     if let Some(source) = operation.copy_source() {
         let expected = request.header("x-amz-source-expected-bucket-owner");
-        access.source = Some(owned(catalog, caller, source, expected)?);
+        access.source = Some(at_level(owned(catalog, caller, source, expected)?, asked)?);
     }
     Ok(access)
+}
+
+/// The bucket at the level that the request asks for.
+fn at_level(bucket: Arc<BucketRecord>, asked: Option<Level>) -> Result<Arc<BucketRecord>, S3Error> {
+    let Some(level) = asked else { return Ok(bucket) };
+    bucket
+        .at_level(asked)
+        .map(Arc::new)
+        .map_err(|refused| S3Error::argument(LEVEL_HEADER, &level.to_string(), refused.to_string()))
 }
 
 fn owned(

@@ -19,6 +19,7 @@ use super::body::{Promise, Unread};
 use super::call::{Call, Shared};
 use super::dates;
 use super::error::S3Error;
+use super::headers::LEVEL_HEADER;
 use super::metrics;
 use super::operation::{self, Operation};
 use super::reply::{self, Reply, RequestIds};
@@ -86,9 +87,11 @@ impl S3Front {
         let empty = http_body::Body::is_end_stream(&body);
         let admitted = Request::parse(parts, &self.shared.root_domains)
             .and_then(|request| self.admit(request, &ids));
+        let mut level = None;
         let (name, bucket, result) = match admitted {
             Ok(Admitted { operation, call, payload, promise }) => {
                 let name = operation.name();
+                level = operation.served_level(&call);
                 let bucket = call.request.bucket.clone().unwrap_or_default();
                 let unread = Unread { body, payload, promise, clock: self.shared.clock.clone() };
                 (name, bucket, operation.run(call, unread).await)
@@ -106,6 +109,10 @@ impl S3Front {
         // next answer on this connection for it: there is no next one.
         if waits && (empty || !reply.status().is_success()) {
             reply::set(&mut reply, "connection", "close");
+        }
+        // Answers that know no more, and refusals, say at which level they were asked for.
+        if let Some(level) = level.filter(|_| !reply.headers().contains_key(LEVEL_HEADER)) {
+            reply::set(&mut reply, LEVEL_HEADER, &level.to_string());
         }
         reply::set(&mut reply, "x-amz-request-id", &ids.request);
         reply::set(&mut reply, "x-amz-id-2", &ids.host);

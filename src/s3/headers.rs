@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::catalog::NewObject;
+use crate::catalog::{COPIES_MAX, NewObject};
+use crate::replication::{Level, ParseLevelError};
 
 use super::error::{Code, S3Error};
 use super::request::Request;
@@ -71,6 +72,9 @@ const ONLY: [(&str, &[&str]); 6] = [
 pub(crate) fn refuse_unserved(request: &Request) -> Result<(), S3Error> {
     for (name, value) in &request.headers {
         let name = name.as_str();
+        if name.starts_with("x-quorate-") && ![LEVEL_HEADER, COPIES_HEADER].contains(&name) {
+            return Err(S3Error::header_not_served(name));
+        }
         if !name.starts_with("x-amz-") || name.starts_with("x-amz-meta-") {
             continue;
         }
@@ -87,6 +91,38 @@ pub(crate) fn refuse_unserved(request: &Request) -> Result<(), S3Error> {
         }
     }
     Ok(())
+}
+
+/// The consistency level of a new bucket, or of one request.
+pub(crate) const LEVEL_HEADER: &str = "x-quorate-level";
+/// Copies of a new bucket's records.
+pub(crate) const COPIES_HEADER: &str = "x-quorate-n";
+
+/// The level that `headers` ask for, if they do.
+///
+/// # Errors
+/// InvalidArgument for what is no level.
+pub(crate) fn level(headers: &HeaderMap) -> Result<Option<Level>, S3Error> {
+    let Some(value) = headers.get(LEVEL_HEADER) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let refused = |error: ParseLevelError| S3Error::argument(LEVEL_HEADER, text, error.to_string());
+    text.parse().map(Some).map_err(refused)
+}
+
+/// The number of copies that `headers` ask for, if they do.
+///
+/// # Errors
+/// InvalidArgument for what is no number of copies.
+pub(crate) fn copies(headers: &HeaderMap) -> Result<Option<u8>, S3Error> {
+    let Some(value) = headers.get(COPIES_HEADER) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    match text.parse::<u8>() {
+        Ok(n) if (1..=COPIES_MAX).contains(&n) => Ok(Some(n)),
+        _ => {
+            let message = format!("{COPIES_HEADER} must be a number from 1 to {COPIES_MAX}");
+            Err(S3Error::argument(COPIES_HEADER, text, message))
+        }
+    }
 }
 
 /// Headers that make a write, or anything but a read of an object, conditional.
@@ -162,7 +198,7 @@ fn without_aws_chunked(value: &str) -> String {
 mod tests {
     use http::{HeaderMap, HeaderValue, Request as HttpRequest};
 
-    use super::{KNOWN, new_object, refuse_unserved, value};
+    use super::{KNOWN, copies, level, new_object, refuse_unserved, value};
     use crate::s3::request::Request;
 
     fn with(name: &str, value: &str) -> Request {
@@ -198,6 +234,24 @@ mod tests {
         ] {
             assert!(refuse_unserved(&with(name, value)).is_ok(), "{name}");
         }
+    }
+
+    #[test]
+    fn levels_and_copies_that_make_no_sense_are_refused() {
+        let of = |name: &str, value: &str| with(name, value).headers;
+
+        assert_eq!(
+            level(&of("x-quorate-level", "r=1,w=2")).unwrap().unwrap().to_string(),
+            "r=1,w=2"
+        );
+        assert_eq!(level(&of("x-other", "1")).unwrap(), None);
+        assert!(level(&of("x-quorate-level", "most")).is_err());
+        assert_eq!(copies(&of("x-quorate-n", "5")).unwrap(), Some(5));
+        for wrong in ["0", "17", "-1", "three"] {
+            assert!(copies(&of("x-quorate-n", wrong)).is_err(), "{wrong}");
+        }
+        assert!(refuse_unserved(&with("x-quorate-w", "1")).is_err());
+        assert!(refuse_unserved(&with("x-quorate-level", "all")).is_ok());
     }
 
     #[test]

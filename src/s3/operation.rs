@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::replication::Level;
+
 use super::authorize::Reach;
 use super::body::{Content, Unread};
 use super::call::Call;
@@ -117,12 +119,43 @@ impl Operation {
         if !matches!(operation, Self::GetObject(_) | Self::HeadObject(_)) {
             headers::refuse_conditions(request)?;
         }
-        if !matches!(operation, Self::CreateBucket(_))
-            && request.headers.contains_key("x-quorate-level")
-        {
-            return Err(S3Error::header_not_served("x-quorate-level"));
+        if !operation.has_level() && request.headers.contains_key(headers::LEVEL_HEADER) {
+            return Err(S3Error::header_not_served(headers::LEVEL_HEADER));
+        }
+        let creates = matches!(operation, Self::CreateBucket(_));
+        if !creates && request.headers.contains_key(headers::COPIES_HEADER) {
+            return Err(S3Error::header_not_served(headers::COPIES_HEADER));
         }
         Ok(operation)
+    }
+
+    /// Whether it reads or writes rows at a consistency level, or chooses a bucket's.
+    const fn has_level(&self) -> bool {
+        !matches!(
+            self,
+            Self::ListBuckets(_)
+                | Self::HeadBucket(_)
+                | Self::DeleteBucket(_)
+                | Self::GetBucketSetting(_)
+                | Self::DeleteBucketSetting(_)
+                | Self::PutAcl(_)
+        )
+    }
+
+    /// The level that the request asks for instead of its bucket's.
+    ///
+    /// # Errors
+    /// InvalidArgument for what is no level.
+    pub(crate) fn asked_level(&self, request: &Request) -> Result<Option<Level>, S3Error> {
+        match self {
+            Self::CreateBucket(_) => Ok(None),
+            _ => headers::level(&request.headers),
+        }
+    }
+
+    /// The level that the request is served at, if it has one.
+    pub(crate) fn served_level(&self, call: &Call) -> Option<Level> {
+        call.bucket().ok().filter(|_| self.has_level()).map(|bucket| bucket.level)
     }
 
     /// The bucket that a copy reads.

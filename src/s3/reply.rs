@@ -9,7 +9,7 @@ use crate::replication::Served;
 
 use super::body;
 use super::dates;
-use super::error::{Code, S3Error};
+use super::error::S3Error;
 use super::headers;
 use super::xml::Xml;
 
@@ -147,7 +147,7 @@ pub(crate) fn error(error: &S3Error, method: &Method, resource: &str, ids: &Requ
     if let Some(outcome) = error.outcome {
         set(&mut reply, "x-quorate-outcome", outcome.name());
     }
-    if matches!(error.code, Code::SlowDown) {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         set(&mut reply, "retry-after", "1");
     }
     if let Some((_, region)) = error.details.iter().find(|(name, _)| *name == "Region") {

@@ -15,6 +15,7 @@ use super::values::Secret;
 /// Shorter secrets can be guessed.
 const SECRET_BYTES_MIN: usize = 16;
 const PARTITIONS_MAX: u32 = 65_536;
+const AUTH_STALE_MIN: Duration = Duration::from_secs(60);
 
 /// A value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +127,11 @@ impl Config {
         let reason = format!("{partitions} is no power of two up to {PARTITIONS_MAX}");
         if !legal {
             faults.add("cluster.partitions", reason);
+        }
+        let stale_enough = self.cluster.auth_stale_max >= AUTH_STALE_MIN;
+        if !stale_enough {
+            faults
+                .add("cluster.auth_stale_max", "must be 1m at least: members are compared in turn");
         }
         let least = |faults: &mut Faults, key, value: ByteCount, least: ByteCount| {
             if value < least {

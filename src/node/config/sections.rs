@@ -74,11 +74,21 @@ pub struct Cluster {
     pub peers: Vec<HostPort>,
     /// Partitions of the ring, a power of two; read by `cluster init` alone.
     pub partitions: u32,
+    /// How long a node that is cut off from most members serves from its own copies of buckets
+    /// and credentials.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub auth_stale_max: Duration,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { secret: None, secret_file: None, peers: Vec::new(), partitions: 256 }
+        Self {
+            secret: None,
+            secret_file: None,
+            peers: Vec::new(),
+            partitions: 256,
+            auth_stale_max: Duration::from_secs(24 * 3_600),
+        }
     }
 }
 

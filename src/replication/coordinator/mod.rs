@@ -14,6 +14,7 @@ mod serve;
 mod spread;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::ring::{Layout, Partition};
 use crate::types::NodeId;
 
 use super::error::ReplicationError;
+use super::hints::{HintFigures, HintLedger, HintLimits};
 use super::message::{REPLICA_SERVICE, ReplicaReply, ReplicaRequest, ReplicaStanding};
 use super::plan::PeerView;
 use super::replica::Replica;
@@ -82,6 +84,8 @@ pub struct Coordinator {
     pub(super) repairs: Arc<Semaphore>,
     /// Whether this node's copies count.
     pub(super) standing: Arc<dyn OwnStanding>,
+    /// What this node keeps for others.
+    pub(super) kept: Arc<HintLedger>,
 }
 
 /// Whether this node's copies say anything yet.
@@ -110,6 +114,7 @@ impl Coordinator {
         transport: Arc<dyn Transport>,
         peers: Arc<dyn PeerView>,
     ) -> Self {
+        let kept = HintLedger::new(Arc::clone(&site), HintLimits::default());
         Self {
             site,
             replica,
@@ -121,7 +126,32 @@ impl Coordinator {
             late: Arc::new(Semaphore::new(LATE_WRITES_MAX)),
             repairs: Arc::new(Semaphore::new(REPAIRS_MAX)),
             standing: Arc::new(AlwaysCounted),
+            kept,
         }
+    }
+
+    /// What this node keeps for owners that were away, near enough.
+    #[must_use]
+    pub fn kept(&self) -> &Arc<HintLedger> {
+        &self.kept
+    }
+
+    /// What `peer` keeps for owners that were away; `None` if it does not tell in time.
+    pub async fn kept_by(&self, peer: NodeId) -> Option<BTreeMap<NodeId, HintFigures>> {
+        if peer == self.site.node {
+            return Some(self.kept.figures());
+        }
+        match self.ask(peer, &ReplicaRequest::Kept, Bytes::new()).await {
+            Ok((ReplicaReply::Kept { owners }, _)) => Some(owners.into_iter().collect()),
+            _ => None,
+        }
+    }
+
+    /// The same, keeping so much for owners that are away.
+    #[must_use]
+    pub fn with_hint_limits(mut self, limits: HintLimits) -> Self {
+        self.kept = HintLedger::new(Arc::clone(&self.site), limits);
+        self
     }
 
     /// The same, asking `standing` whether this node's copies count.

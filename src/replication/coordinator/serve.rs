@@ -61,6 +61,10 @@ impl Coordinator {
                     Ok((_, partition)) => self.read_reply(&row, partition, want),
                 }
             }
+            ReplicaRequest::Kept => {
+                let owners = self.kept.figures().into_iter().collect();
+                (ReplicaReply::Kept { owners }, Bytes::new())
+            }
             ReplicaRequest::Scan { layout, scan } => self.scan_reply(layout, scan).await,
         };
         encoded(&reply, attachment)
@@ -178,6 +182,9 @@ impl Coordinator {
                 let me = self.site.node;
                 match plan {
                     Ok(plan) if plan.is_owner(me) || plan.fallbacks.contains(&me) => {
+                        if let Err(error) = self.site.check_clock() {
+                            return encoded(&coordinate_reply(Err(error)), Bytes::new());
+                        }
                         let write = NewWrite { record, inline: attachment, n, level, begun };
                         coordinate_reply(self.write_here(&plan, &row, &write).await)
                     }
@@ -197,7 +204,7 @@ fn write_reply(
     standing: ReplicaStanding,
 ) -> Result<ReplicaReply, HandlerError> {
     match written {
-        Ok(newer) => Ok(ReplicaReply::Written { newer, standing }),
+        Ok(newer) => Ok(ReplicaReply::Written { newer: newer.map(Box::new), standing }),
         Err(ReplicationError::Busy(reason)) => Ok(ReplicaReply::Busy { reason }),
         Err(ReplicationError::ClockSkew(reason)) => Ok(ReplicaReply::ClockSkew { reason }),
         Err(ReplicationError::Rejected(reason) | ReplicationError::TooLate(reason)) => {

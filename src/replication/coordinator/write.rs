@@ -112,7 +112,12 @@ impl Coordinator {
     ) -> Result<WriteReceipt, ReplicationError> {
         let mut reasons = Vec::new();
         let mut last = None;
-        for candidate in plan.candidates(self.site.node, &*self.peers) {
+        let mut candidates = plan.candidates(self.site.node, &*self.peers);
+        if self.site.check_clock().is_err() {
+            // Whoever has the right time stamps, if there is anybody.
+            candidates.sort_by_key(|candidate| *candidate == self.site.node);
+        }
+        for candidate in candidates {
             let attempt = if candidate == self.site.node {
                 match self.write_here(plan, row, write).await {
                     Ok(receipt) => Attempt::Done(receipt),
@@ -159,6 +164,9 @@ impl Coordinator {
         row: &RowKey,
         write: &NewWrite,
     ) -> Result<WriteReceipt, ReplicationError> {
+        if plan.level.is_sloppy() {
+            self.site.check_clock()?;
+        }
         let mut above: Option<Version> = None;
         loop {
             let first = above.is_none();
@@ -357,7 +365,7 @@ fn peer_answer(node: NodeId, reply: ReplicaReply) -> Answer {
             return (node, WriteAnswer::Uncertain, Some(rebuilding(node)));
         }
         ReplicaReply::Written { newer, .. } => {
-            let newer = newer.map(Remark::Newer);
+            let newer = newer.map(|newer| Remark::Newer(*newer));
             return (node, WriteAnswer::Durable, newer);
         }
         ReplicaReply::StaleBucket => Refusal::StaleBucket,

@@ -73,7 +73,8 @@ pub struct Hints {
 impl Hints {
     /// The hints of this node's replica; [`Hints::start`] delivers them.
     #[must_use]
-    pub fn new(coordinator: Coordinator, ledger: Arc<HintLedger>) -> Arc<Self> {
+    pub fn new(coordinator: Coordinator) -> Arc<Self> {
+        let ledger = Arc::clone(coordinator.kept());
         Arc::new(Self { coordinator, ledger, pusher: OnceLock::new(), busy: Mutex::default() })
     }
 
@@ -135,9 +136,7 @@ impl Hints {
                 // Each owner's hints are in the order of their partitions.
                 let owner = name.owner.as_bytes();
                 match name.partition.cmp(&partition) {
-                    Ordering::Less => {
-                        Visit::Seek([&owner[..], &partition.to_be_bytes()].concat())
-                    }
+                    Ordering::Less => Visit::Seek([&owner[..], &partition.to_be_bytes()].concat()),
                     Ordering::Greater => next_prefix(owner).map_or(Visit::Stop, Visit::Seek),
                     Ordering::Equal => {
                         let least =

@@ -24,7 +24,9 @@ impl AbortMultipartUpload {
     }
 
     pub(crate) async fn run(self, call: Call, _body: Unread) -> Result<Reply, S3Error> {
-        call.catalog().abort_upload(call.bucket()?, &self.key, self.upload).await?;
-        Ok(reply::empty(StatusCode::NO_CONTENT))
+        let served = call.catalog().abort_upload(call.bucket()?, &self.key, self.upload).await?;
+        let mut reply = reply::empty(StatusCode::NO_CONTENT);
+        reply::served(&mut reply, served);
+        Ok(reply)
     }
 }

@@ -7,6 +7,7 @@ use crate::replication::Level;
 use crate::s3::body::{Unread, read_document};
 use crate::s3::call::Call;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::headers;
 use crate::s3::reply::{self, Reply};
 use crate::s3::request::Request;
 use crate::s3::xml;
@@ -19,6 +20,7 @@ const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct CreateBucket {
     name: BucketName,
     level: Option<Level>,
+    n: Option<u8>,
 }
 
 impl CreateBucket {
@@ -28,28 +30,24 @@ impl CreateBucket {
             let message = format!("The specified bucket is not valid: {}.", error.reason);
             S3Error::with(Code::InvalidBucketName, message).detail("BucketName", name)
         })?;
-        let level = request.headers.get("x-quorate-level").map(|value| {
-            let text = value.to_str().unwrap_or_default();
-            text.parse::<Level>()
-                .map_err(|error| S3Error::argument("x-quorate-level", text, error.to_string()))
-        });
-        Ok(Self { name, level: level.transpose()? })
+        let level = headers::level(&request.headers)?;
+        Ok(Self { name, level, n: headers::copies(&request.headers)? })
     }
 
     pub(crate) async fn run(self, call: Call, body: Unread) -> Result<Reply, S3Error> {
         let document = read_document(&mut body.open(), DOCUMENT_BYTES_MAX).await?;
         check_location(&document, &call.shared.region)?;
-        let Self { name, level } = self;
+        let Self { name, level, n } = self;
         let location = format!("/{name}");
         let owner = call.caller.owner.clone();
         let chosen = Some(level.unwrap_or(call.shared.default_level));
-        let wanted = Wanted { name: name.clone(), owner, level: chosen };
+        let wanted = Wanted { name: name.clone(), owner, level: chosen, n };
         match call.catalog().create_bucket(wanted).await {
             Ok(_) => {}
             // us-east-1 answers a repetition as it answered the first time, unless it asks for
             // something else than is there.
             Err(CatalogError::BucketOwned)
-                if call.shared.region == "us-east-1" && same_level(&call, &name, level) => {}
+                if call.shared.region == "us-east-1" && same_settings(&call, &name, level, n) => {}
             Err(error) => return Err(error.into()),
         }
         let mut reply = reply::empty(StatusCode::OK);
@@ -58,9 +56,10 @@ impl CreateBucket {
     }
 }
 
-fn same_level(call: &Call, name: &BucketName, level: Option<Level>) -> bool {
-    let there = call.catalog().bucket(name.as_str());
-    level.is_none_or(|level| there.is_none_or(|bucket| bucket.level == level))
+fn same_settings(call: &Call, name: &BucketName, level: Option<Level>, n: Option<u8>) -> bool {
+    call.catalog().bucket(name.as_str()).is_none_or(|there| {
+        level.is_none_or(|level| there.level == level) && n.is_none_or(|n| there.n == n)
+    })
 }
 
 fn check_location(document: &[u8], region: &str) -> Result<(), S3Error> {

@@ -28,11 +28,12 @@ impl CreateMultipartUpload {
         let Self { key, object } = self;
         let bucket = call.bucket()?;
         let checksum = object.checksum;
-        let upload = call.catalog().create_upload(bucket, key.clone(), object).await?;
+        let (upload, served) = call.catalog().create_upload(bucket, key.clone(), object).await?;
         let mut xml = Xml::document("InitiateMultipartUploadResult");
         xml.text("Bucket", bucket.name.as_str()).text("Key", key.as_str());
         xml.text("UploadId", &upload.to_string());
         let mut reply = reply::xml(xml);
+        reply::served(&mut reply, served);
         if let Some((algorithm, kind)) = checksum {
             reply::set(&mut reply, "x-amz-checksum-algorithm", body::algorithm_name(algorithm));
             reply::set(&mut reply, "x-amz-checksum-type", reply::kind_name(kind));

@@ -44,8 +44,9 @@ impl ListParts {
         let bucket = call.bucket()?;
         let page = match max {
             0 => {
-                let upload = call.catalog().upload(bucket, &key, upload).await?;
-                PartsPage { upload, parts: Vec::new(), truncated: false }
+                let page = Page { after, max: 0 };
+                let page = call.catalog().list_parts(bucket, &key, upload, page).await?;
+                PartsPage { truncated: false, ..page }
             }
             _ => call.catalog().list_parts(bucket, &key, upload, Page { after, max }).await?,
         };
@@ -68,6 +69,8 @@ impl ListParts {
             }
             xml.value("Size", part.size).close();
         }
-        Ok(reply::xml(xml))
+        let mut reply = reply::xml(xml);
+        reply::served(&mut reply, page.served);
+        Ok(reply)
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::catalog::{ListUploads, UploadSummary, UploadsPage};
+use crate::replication::Served;
 use crate::s3::body;
 use crate::s3::call::Call;
 use crate::s3::dates;
@@ -66,12 +67,16 @@ impl ListMultipartUploads {
             xml.close();
         }
         listing.prefixes(&mut xml, page.prefixes.iter());
-        Ok(reply::xml(xml))
+        let mut reply = reply::xml(xml);
+        reply::served(&mut reply, page.served);
+        Ok(reply)
     }
 
     async fn page(&self, call: &Call) -> Result<UploadsPage, S3Error> {
         if self.listing.max == 0 {
-            return Ok(UploadsPage { uploads: Vec::new(), prefixes: Vec::new(), next: None });
+            let served = Served { level: call.bucket()?.level, degraded: false };
+            let (uploads, prefixes, next) = (Vec::new(), Vec::new(), None);
+            return Ok(UploadsPage { uploads, prefixes, next, served });
         }
         let request = ListUploads {
             prefix: Bytes::from(self.listing.prefix.clone()),

@@ -294,7 +294,7 @@ impl Client {
         let catalog = &self.node.catalog;
         let created = catalog.create_upload(bucket, key.clone(), Self::new_object(write)).await;
         self.complain("create upload", &created);
-        let Ok(upload) = created else {
+        let Ok((upload, _)) = created else {
             return self.not_even_begun(write);
         };
         let mut lengths = vec![usize::try_from(self.entropy.below(20_000)).unwrap_or_default()];

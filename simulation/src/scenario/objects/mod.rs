@@ -241,7 +241,7 @@ async fn create_bucket(cluster: &Arc<Cluster>) -> anyhow::Result<()> {
     let nodes = cluster.all_up(Duration::from_secs(10)).await?;
     let first = nodes.first().context("a cluster needs a node")?;
     let name: BucketName = BUCKET.parse()?;
-    let request = CreateBucket { name, owner: OwnerId("owner".to_owned()), level: None };
+    let request = CreateBucket { name, owner: OwnerId("owner".to_owned()), level: None, n: None };
     for _ in 0..50 {
         match first.catalog.create_bucket(request.clone()).await {
             Ok(_) => return Ok(()),
