@@ -208,6 +208,7 @@ impl Node {
         let companions = [TableId::Objects, TableId::Uploads].map(|t| (t, Arc::clone(&companion)));
         coordinator.replica().set_companions(BTreeMap::from(companions));
         let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
+        report_whole(&repair, &memory.rebuilding);
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -336,6 +337,16 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
+}
+
+/// Lets a partition of an emptied node count again once it is whole.
+fn report_whole(repair: &Repair, rebuilding: &Arc<Rebuilding>) {
+    let rebuilding = Arc::clone(rebuilding);
+    repair.set_whole(Arc::new(move |partition| {
+        if let Err(error) = rebuilding.mark_rebuilt(partition) {
+            tracing::error!(%partition, %error, "a rebuilt partition cannot be noted");
+        }
+    }));
 }
 
 /// Sets the guards of this node's copies, and what keeps them and the others' alike.
