@@ -2,7 +2,7 @@
 # A cluster of several nodes on this machine, under .local/. Called by the Makefile.
 #
 # Node i (from 1) has its ports at 10 (i - 1) above the first node's: S3 9000, admin 9001,
-# peers 9002/udp, S3 over TLS 9003. Its folder is .local/node-i/: quorate.toml, data/, log, pid.
+# peers 9002/udp, S3 over TLS 9003, KV 9004. Its folder is .local/node-i/: quorate.toml, data/, log, pid.
 # Processes are known by the pid that was recorded when they were started, and only if that pid
 # still runs this program with this configuration.
 set -euo pipefail
@@ -83,6 +83,9 @@ advertise = "127.0.0.1:$(port "$i" 2)"
 listen = "127.0.0.1:$(port "$i" 0)"
 tls_listen = "127.0.0.1:$(port "$i" 3)"
 
+[kv]
+listen = "127.0.0.1:$(port "$i" 4)"
+
 [admin]
 listen = "127.0.0.1:$(port "$i" 1)"
 token_file = "$LOCAL/admin-token"
@@ -157,6 +160,7 @@ export AWS_ENDPOINT_URL=http://127.0.0.1:$(port 1 0)
 export AWS_ACCESS_KEY_ID=$key_id
 export AWS_SECRET_ACCESS_KEY=$secret
 export AWS_DEFAULT_REGION=us-east-1
+export QUORATE_KV_URL=http://127.0.0.1:$(port 1 4)
 export QUORATE_ADMIN_URL=http://127.0.0.1:$(port 1 1)
 export QUORATE_ADMIN_TOKEN=$(<"$LOCAL/admin-token")
 ENV
@@ -185,10 +189,11 @@ explain() {
     local i nodes
     nodes=$(known_nodes)
     say ""
-    say "  node  S3                      S3 over TLS              admin                   log"
+    say "  node  S3                     S3 over TLS             KV                     admin                  log"
     for i in $nodes; do
-        printf '  n%-4s http://127.0.0.1:%-6s https://127.0.0.1:%-6s http://127.0.0.1:%-6s %s\n' \
-            "$i" "$(port "$i" 0)" "$(port "$i" 3)" "$(port "$i" 1)" ".local/node-$i/log"
+        printf '  n%-4s http://127.0.0.1:%-5s https://127.0.0.1:%-5s http://127.0.0.1:%-5s http://127.0.0.1:%-5s %s\n' \
+            "$i" "$(port "$i" 0)" "$(port "$i" 3)" "$(port "$i" 4)" "$(port "$i" 1)" \
+            ".local/node-$i/log"
     done
     # shellcheck disable=SC1091
     source "$LOCAL/cluster.env"

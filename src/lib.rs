@@ -13,6 +13,7 @@ pub mod env;
 pub mod merkle;
 pub mod ring;
 
+mod auth;
 pub mod http;
 pub mod net;
 pub mod store;
@@ -26,6 +27,7 @@ pub mod blob;
 pub mod catalog;
 
 pub mod admin;
+pub mod kv;
 pub mod s3;
 
 pub mod node;

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("store", 3),
     ("net", 3),
     ("http", 3),
+    ("auth", 3),
     ("membership", 4),
     ("replication", 5),
     ("blob", 6),

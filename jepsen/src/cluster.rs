@@ -271,6 +271,7 @@ impl Drop for Cluster {
 /// Free ports, each node's together; all are held until all are known, so that no two agree.
 struct Ports {
     s3: Vec<SocketAddr>,
+    kv: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
     udp: Vec<SocketAddr>,
 }
@@ -279,14 +280,15 @@ impl Ports {
     fn reserve(count: usize) -> anyhow::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let streams: Vec<TcpListener> =
-            (0..2 * count).map(|_| TcpListener::bind(any)).collect::<Result<_, _>>()?;
+            (0..3 * count).map(|_| TcpListener::bind(any)).collect::<Result<_, _>>()?;
         let datagrams: Vec<UdpSocket> =
             (0..count).map(|_| UdpSocket::bind(any)).collect::<Result<_, _>>()?;
         let addresses: Vec<SocketAddr> =
             streams.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let (s3, admin) = addresses.split_at(count);
+        let (s3, rest) = addresses.split_at(count);
+        let (admin, kv) = rest.split_at(count);
         let udp = datagrams.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
-        Ok(Self { s3: s3.to_vec(), admin: admin.to_vec(), udp })
+        Ok(Self { s3: s3.to_vec(), kv: kv.to_vec(), admin: admin.to_vec(), udp })
     }
 }
 
@@ -299,11 +301,13 @@ fn configuration(number: usize, home: &Path, ports: &Ports, peers: &[SocketAddr]
          [cluster]\nsecret = \"{SECRET}\"\npeers = [{peers}]\n\n\
          [peer]\nlisten = \"{own}\"\nadvertise = \"{own}\"\n\n\
          [s3]\nlisten = \"{s3}\"\nregion = \"{REGION}\"\n\n\
+         [kv]\nlisten = \"{kv}\"\n\n\
          [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n",
         name = number + 1,
         data = home.join("data").display(),
         peers = others.join(", "),
         s3 = ports.s3[number],
+        kv = ports.kv[number],
         admin = ports.admin[number],
     )
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate::catalog::CatalogLimits;
+use quorate::blob::UpkeepSettings;
+use quorate::catalog::{CatalogLimits, CollectionSettings};
 use quorate::env::Tasks;
 use quorate::membership::{FormerMember, Identity, Liveness};
 use quorate::net::{LinkFacts, Transport};
@@ -237,6 +238,13 @@ impl Cluster {
             segment_size: self.options.segment_size,
             repair: self.options.repair,
             hints: HintLimits::default(),
+            upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
+            collection: CollectionSettings {
+                // Twice the longest that a request takes, as it is configured.
+                read_grace: self.options.patience.answer * 6,
+                read_grace_min: self.options.patience.answer * 6,
+                uploads_kept: self.options.patience.answer * 9,
+            },
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
     }

@@ -64,7 +64,8 @@ impl Lab {
         cluster.init().await.unwrap();
         let lab = Self { cluster };
         let name: BucketName = BUCKET.parse().unwrap();
-        let request = CreateBucket { name, owner: OwnerId("o".to_owned()), level: Some(level) };
+        let request =
+            CreateBucket { name, owner: OwnerId("o".to_owned()), level: Some(level), n: None };
         while lab.node(1).catalog.create_bucket(request.clone()).await.is_err() {
             lab.sleep(1).await;
         }

@@ -16,16 +16,38 @@
 //!   committed.
 //! - *A reader's source dies or its chunk is damaged.* The reader goes on at the same chunk with
 //!   the next owner.
+//! - *Bytes are missing, or rot, at an owner.* Its row of the extent is flagged in the same batch
+//!   that queues a fetch; the fetcher brings a good copy from whoever has one.
+//! - *Nothing names an extent any more.* Its row is made to say so, and whoever merges that
+//!   forgets the bytes in the same batch; compaction gives their room back.
 //!
-//! Bytes that no head names any more (overwritten, deleted, or of a put that failed after a
-//! seal) stay on disk until the collector of a later release.
+//! Two tables are about extents. `extents` and `chunks` say which bytes this disk *has*, and are
+//! derived from its segments. The replicated table of [`ExtentRow`]s says which bytes *should*
+//! exist: an owner keeps an extent's bytes if and only if its own live row says so.
 
+mod attached;
+mod compaction;
 mod extent;
+mod extent_row;
+mod fetcher;
+mod lane;
+mod push;
 mod reader;
+mod registrar;
+mod scrubber;
 mod service;
+mod upkeep;
+mod wanted;
 mod wire;
 mod writer;
 
-pub use extent::{CHUNK_BYTES, EXTENT_BYTES_MAX, ExtentRecord, ExtentRef};
+pub use extent::{
+    CHUNK_BYTES, EXTENT_BYTES_MAX, ExtentRecord, ExtentRef, NewBytes, ObjectName, Origin,
+    extent_of, extent_row,
+};
+pub use extent_row::{ExtentRow, ExtentState};
+pub use lane::STALL_MAX;
 pub use service::{BLOB_SERVICE, BlobError, Blobs};
-pub use writer::{BlobWriter, STALL_MAX};
+pub use upkeep::UpkeepSettings;
+pub use wanted::ExtentCompanion;
+pub use writer::BlobWriter;

@@ -7,12 +7,15 @@ use futures_util::FutureExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
-use crate::codec::encode_message;
+use crate::codec::{Crc32c, encode_message};
 use crate::env::{deadline_in, timeout_at};
-use crate::types::NodeId;
+use crate::membership::Liveness;
+use crate::replication::ReplicaPlan;
+use crate::store::{SegmentLog, StoreError};
+use crate::types::{ExtentId, NodeId};
 
-use super::STALL_MAX;
-use super::extent::{CHUNK_BYTES, ExtentRef};
+use super::extent::{CHUNK_BYTES, ExtentRef, chunk_at};
+use super::lane::STALL_MAX;
 use super::service::{BLOB_SERVICE, BlobError, Blobs, WHOLE};
 use super::wire::{BlobRequest, PieceHeader};
 
@@ -26,6 +29,40 @@ const HOP_CHUNKS: u32 = 4;
 const ROUNDS: usize = 2;
 
 type Delivery = mpsc::Sender<Result<Bytes, BlobError>>;
+
+/// Where checked chunks go.
+pub(super) enum Sink<'a> {
+    /// To a client, cut to the range that it asked for.
+    Client(&'a Delivery),
+    /// Into this node's log, whole and with their checksums.
+    Log { segments: &'a SegmentLog, extent: ExtentId, failure: Option<StoreError> },
+}
+
+impl<'a> Sink<'a> {
+    pub(super) const fn log(segments: &'a SegmentLog, extent: ExtentId) -> Self {
+        Self::Log { segments, extent, failure: None }
+    }
+
+    /// Why nothing more is taken.
+    pub(super) fn failure(&self) -> String {
+        match self {
+            Self::Log { failure: Some(failure), .. } => failure.to_string(),
+            Self::Log { .. } | Self::Client(_) => "nobody wants it any more".to_owned(),
+        }
+    }
+
+    /// Takes a chunk; false if it takes no more.
+    async fn take(&mut self, number: u32, crc: Crc32c, payload: Bytes, cut: Range<usize>) -> bool {
+        match self {
+            Self::Client(deliver) => deliver.send(Ok(payload.slice(cut))).await.is_ok(),
+            Self::Log { segments, extent, failure } => {
+                let appended = segments.append(*extent, WHOLE, number, crc, payload).await;
+                *failure = appended.err();
+                failure.is_none()
+            }
+        }
+    }
+}
 
 /// An extent and what was hashed to find its owners.
 #[derive(Clone, Debug)]
@@ -98,7 +135,8 @@ impl Blobs {
             let wanted = range.start.max(start)..range.end.min(end);
             if wanted.start < wanted.end {
                 let inside = wanted.start - start..wanted.end - start;
-                if !self.deliver_extent(&placed, n, inside, deliver).await? {
+                let mut sink = Sink::Client(deliver);
+                if !self.deliver_extent(&placed, n, inside, &mut sink).await? {
                     return Ok(());
                 }
             }
@@ -107,70 +145,92 @@ impl Blobs {
         Ok(())
     }
 
-    /// Delivers a part of one extent, changing owners where one fails; false if the client went
-    /// away.
-    async fn deliver_extent(
+    /// Delivers a part of one extent, changing nodes where one fails; false if the sink takes no
+    /// more.
+    pub(super) async fn deliver_extent(
         &self,
         placed: &Placed,
         n: usize,
         range: Range<u64>,
-        deliver: &Delivery,
+        sink: &mut Sink<'_>,
     ) -> Result<bool, BlobError> {
         let plan = self.plan(&placed.routing, n)?;
         let mut progress = Progress::new(placed.extent, range);
         let mut reasons = Vec::new();
-        let owners = plan.nearest_first(self.me(), &**self.coordinator.peers());
-        for owner in std::iter::repeat_n(owners, ROUNDS).flatten() {
-            let failed = if owner == self.me() {
-                self.deliver_own(&mut progress, deliver).await
+        for node in self.sources(&plan, n) {
+            let passed = if node == self.me() {
+                self.deliver_own(placed, &mut progress, sink).await
             } else {
-                self.deliver_peers(owner, &mut progress, deliver).await
+                self.deliver_peers(node, placed, &mut progress, sink).await
             };
-            match failed {
+            match passed {
                 Ok(Delivered::All) => return Ok(true),
-                Ok(Delivered::ClientGone) => return Ok(false),
+                Ok(Delivered::SinkClosed) => return Ok(false),
                 Err(reason) => {
-                    tracing::debug!(extent = %placed.extent.id, %owner, reason, "next owner");
-                    reasons.push(format!("{}: {reason}", owner.short()));
+                    tracing::debug!(extent = %placed.extent.id, %node, reason, "next node");
+                    reasons.push(format!("{}: {reason}", node.short()));
                 }
             }
         }
         Err(BlobError::Unreadable { extent: placed.extent.id, reason: reasons.join("; ") })
     }
 
+    /// Who may have a copy, in the order in which they are asked: the owners, nearest first;
+    /// those who may have stood in for one; then all of them once more.
+    fn sources(&self, plan: &ReplicaPlan, n: usize) -> Vec<NodeId> {
+        let peers = self.coordinator.peers();
+        let owners = plan.nearest_first(self.me(), &**peers);
+        let mut list = plan.layout.preference_list(plan.partition).fallbacks(n).to_vec();
+        list.retain(|node| *node == self.me() || peers.liveness(*node) == Liveness::Up);
+        let once = [owners, list].concat();
+        std::iter::repeat_n(once, ROUNDS).flatten().collect()
+    }
+
     async fn deliver_own(
         &self,
+        placed: &Placed,
         progress: &mut Progress,
-        deliver: &Delivery,
+        sink: &mut Sink<'_>,
     ) -> Result<Delivered, String> {
         while let Some(first) = progress.next() {
             // A few chunks for each hop to the disk's threads; no more, or memory grows.
             let until = (progress.last + 1).min(first + HOP_CHUNKS);
             let read = self.segments.read_many(progress.extent.id, WHOLE, first..until).await;
-            let chunks = read.map_err(|error| error.to_string())?.ok_or("not here")?;
-            if chunks.is_empty() {
+            let chunks = read.map_err(|error| self.unread_own(placed, &error))?;
+            let Some(chunks) = chunks.filter(|chunks| !chunks.is_empty()) else {
+                self.missed(placed.extent.id, &placed.routing);
                 return Err("not here".into());
-            }
+            };
             for chunk in chunks {
-                let (_, payload) = chunk.map_err(|error| error.to_string())?;
-                if !progress.pass(payload, deliver).await? {
-                    return Ok(Delivered::ClientGone);
+                let (crc, payload) = chunk.map_err(|error| self.unread_own(placed, &error))?;
+                if !progress.pass((crc, payload), sink).await? {
+                    return Ok(Delivered::SinkClosed);
                 }
             }
         }
         Ok(Delivered::All)
     }
 
+    /// A chunk of this node could not be read: if it is damaged, it is fetched anew.
+    fn unread_own(&self, placed: &Placed, error: &StoreError) -> String {
+        if matches!(error, StoreError::Damaged { .. }) {
+            self.doubt(placed.extent.id);
+        }
+        error.to_string()
+    }
+
     async fn deliver_peers(
         &self,
         owner: NodeId,
+        placed: &Placed,
         progress: &mut Progress,
-        deliver: &Delivery,
+        sink: &mut Sink<'_>,
     ) -> Result<Delivered, String> {
         let Some(first) = progress.next() else {
             return Ok(Delivered::All);
         };
-        let request = BlobRequest::Get { extent: progress.extent.id, first, last: progress.last };
+        let (extent, last, routing) = (placed.extent.id, progress.last, placed.routing.clone());
+        let request = BlobRequest::Get { extent, first, last, routing };
         let header = encode_message(&request).map_err(|error| error.to_string())?;
         let clock = &*self.coordinator.site().clock;
         let deadline = deadline_in(clock, STALL_MAX);
@@ -196,12 +256,12 @@ impl Blobs {
             let (Some(payload), Some(header)) = (payload, header) else {
                 return Err("a piece is missing".into());
             };
-            match PieceHeader::decode(&header) {
-                Some(PieceHeader::Chunk { crc, .. }) if crc.matches(&payload) => {}
+            let crc = match PieceHeader::decode(&header) {
+                Some(PieceHeader::Chunk { crc, .. }) if crc.matches(&payload) => crc,
                 _ => return Err("a chunk does not match its checksum".into()),
-            }
-            if !progress.pass(payload, deliver).await? {
-                return Ok(Delivered::ClientGone);
+            };
+            if !progress.pass((crc, payload), sink).await? {
+                return Ok(Delivered::SinkClosed);
             }
         }
         Ok(Delivered::All)
@@ -219,7 +279,7 @@ fn refuse_bad_header(header: &[u8], expected: u32) -> Result<(), String> {
 
 enum Delivered {
     All,
-    ClientGone,
+    SinkClosed,
 }
 
 /// How much of an extent's range was delivered.
@@ -233,8 +293,7 @@ struct Progress {
 impl Progress {
     /// `range` is not empty and lies within the extent.
     fn new(extent: ExtentRef, range: Range<u64>) -> Self {
-        let chunk_of = |at: u64| u32::try_from(at / CHUNK_BYTES as u64).unwrap_or(u32::MAX);
-        let (upcoming, last) = (chunk_of(range.start), chunk_of(range.end.saturating_sub(1)));
+        let (upcoming, last) = (chunk_at(range.start), chunk_at(range.end.saturating_sub(1)));
         Self { extent, range, upcoming, last }
     }
 
@@ -242,8 +301,12 @@ impl Progress {
         (self.upcoming <= self.last).then_some(self.upcoming)
     }
 
-    /// Cuts the next chunk to the range and hands it on; false if the client went away.
-    async fn pass(&mut self, payload: Bytes, deliver: &Delivery) -> Result<bool, String> {
+    /// Cuts the next chunk to the range and hands it on; false if nobody takes it.
+    async fn pass(
+        &mut self,
+        (crc, payload): (Crc32c, Bytes),
+        sink: &mut Sink<'_>,
+    ) -> Result<bool, String> {
         let start = u64::from(self.upcoming) * CHUNK_BYTES as u64;
         let whole = (self.extent.length - start).min(CHUNK_BYTES as u64);
         if payload.len() as u64 != whole {
@@ -254,7 +317,8 @@ impl Progress {
         let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else {
             return Err("a chunk too long for memory".into());
         };
+        let number = self.upcoming;
         self.upcoming += 1;
-        Ok(deliver.send(Ok(payload.slice(from..to))).await.is_ok())
+        Ok(sink.take(number, crc, payload, from..to).await)
     }
 }

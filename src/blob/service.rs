@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 
-use crate::codec::{Crc32c, decode_message, encode_format, encode_message};
-use crate::env::deadline_in;
+use crate::codec::{decode_message, encode_format, encode_message};
+use crate::membership::Liveness;
 use crate::net::{BulkStream, HandlerError, Message, ServiceId};
-use crate::replication::{
-    Coordinator, Decision, Level, Outcome, ReplicaPlan, ReplicationError, WriteAnswer, WriteTally,
-};
+use crate::replication::{Companion, Coordinator, Level, Outcome, ReplicaPlan, ReplicationError};
 use crate::store::{SegmentLog, StoreError};
 use crate::types::{ExtentId, NodeId};
 
-use super::extent::{CHUNK_BYTES, ExtentRecord, ExtentRef};
+use super::extent::{CHUNK_BYTES, ExtentRecord, NewBytes, Origin};
+use super::lane::{LaneError, reply_of};
+use super::upkeep::Upkeep;
+use super::wanted::ExtentCompanion;
 use super::wire::{BlobReply, BlobRequest, PieceHeader};
 use super::writer::BlobWriter;
 
@@ -25,13 +23,13 @@ use super::writer::BlobWriter;
 pub const BLOB_SERVICE: ServiceId = ServiceId(4);
 
 /// Chunks read from the disk in one hop.
-const HOP_CHUNKS: u32 = 4;
+pub(super) const HOP_CHUNKS: u32 = 4;
 
 /// Acknowledged attached bodies, of up to 1 MiB, whose last owner is still waited for.
 const LATE_BODIES_MAX: usize = 48;
 
 /// The fragment number of replicated extents, whose copies are whole.
-pub(crate) const WHOLE: u8 = 0;
+pub(super) const WHOLE: u8 = 0;
 
 /// Why bytes were not written or read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -62,35 +60,33 @@ pub enum BlobError {
     Replication(#[from] ReplicationError),
 }
 
-/// What one owner made of an extent.
-#[derive(Debug, Clone)]
-pub(super) enum LaneError {
-    Full(String),
-    Failed(String),
-}
-
-impl From<StoreError> for LaneError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Full { path } => Self::Full(path.display().to_string()),
-            error => Self::Failed(error.to_string()),
-        }
-    }
-}
-
 /// Extents of this node and its peers. Cheap to clone.
 #[derive(Clone)]
 pub struct Blobs {
     pub(super) coordinator: Coordinator,
     pub(super) segments: SegmentLog,
-    late: Arc<Semaphore>,
+    pub(super) companion: Arc<ExtentCompanion>,
+    pub(super) upkeep: Arc<Upkeep>,
+    /// Places for attached bodies whose last owners are still waited for.
+    pub(super) late: Arc<Semaphore>,
 }
 
 impl Blobs {
     /// Extents over `segments`, placed by `coordinator`'s layout.
+    ///
+    /// # Errors
+    /// If the queue of fetches cannot be read.
+    pub fn new(coordinator: Coordinator, segments: SegmentLog) -> Result<Self, StoreError> {
+        let meta = coordinator.replica().rows().meta();
+        let companion = ExtentCompanion::open(segments.clone(), &**meta)?;
+        let late = Arc::new(Semaphore::new(LATE_BODIES_MAX));
+        Ok(Self { coordinator, segments, companion, upkeep: Arc::default(), late })
+    }
+
+    /// What goes with every change of an extent's row.
     #[must_use]
-    pub fn new(coordinator: Coordinator, segments: SegmentLog) -> Self {
-        Self { coordinator, segments, late: Arc::new(Semaphore::new(LATE_BODIES_MAX)) }
+    pub fn companion(&self) -> Arc<dyn Companion> {
+        Arc::clone(&self.companion) as Arc<dyn Companion>
     }
 
     /// This node's segment log.
@@ -99,10 +95,10 @@ impl Blobs {
         &self.segments
     }
 
-    /// Begins writing bytes of unknown length, kept `n` times.
+    /// Begins writing bytes of unknown length.
     #[must_use]
-    pub fn writer(&self, n: usize) -> BlobWriter {
-        BlobWriter::new(self.clone(), n)
+    pub fn writer(&self, bytes: NewBytes) -> BlobWriter {
+        BlobWriter::new(self.clone(), bytes)
     }
 
     pub(super) fn me(&self) -> NodeId {
@@ -110,125 +106,46 @@ impl Blobs {
     }
 
     pub(super) fn plan(&self, routing: &[u8], n: usize) -> Result<ReplicaPlan, BlobError> {
+        self.plan_at(routing, n, Level::Strict)
+    }
+
+    pub(super) fn plan_at(
+        &self,
+        routing: &[u8],
+        n: usize,
+        level: Level,
+    ) -> Result<ReplicaPlan, BlobError> {
         let layout = self.coordinator.layout()?;
         let partition = layout.partition_of(routing);
-        Ok(ReplicaPlan::for_partition(layout, partition, n, Level::Strict)?)
+        Ok(ReplicaPlan::for_partition(layout, partition, n, level)?)
     }
 
-    /// Writes a small body to the owners of `routing`, its object's: one message and one sync
-    /// each.
-    ///
-    /// # Errors
-    /// [`BlobError`] if fewer than a quorum of them took it.
-    pub async fn put_attached(
+    /// Those of `nodes` that seem alive, in order.
+    pub(super) fn living(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let peers = self.coordinator.peers();
+        let up = |node: &NodeId| *node == self.me() || peers.liveness(*node) == Liveness::Up;
+        nodes.iter().copied().filter(up).collect()
+    }
+
+    /// The record to seal an extent with.
+    pub(super) fn record(
         &self,
-        routing: &Bytes,
-        n: usize,
-        body: Bytes,
-    ) -> Result<ExtentRef, BlobError> {
-        let plan = self.plan(routing, n)?;
-        let id = ExtentId::from_bytes(self.coordinator.site().entropy.next_id());
-        let length = body.len() as u64;
-        let record = self.record(length, routing, n)?;
-        let checksums: Vec<Crc32c> = body.chunks(CHUNK_BYTES).map(Crc32c::of).collect();
-        let mut answers = FuturesUnordered::new();
-        for &owner in &plan.owners {
-            let (blobs, checksums) = (self.clone(), checksums.clone());
-            let (body, record) = (body.clone(), record.clone());
-            answers.push(
-                async move {
-                    let result = if owner == blobs.me() {
-                        blobs.keep_whole(id, &checksums, &body, record).await
-                    } else {
-                        blobs.send_whole(owner, id, checksums, body, record).await
-                    };
-                    (owner, result)
-                }
-                .boxed(),
-            );
-        }
-        let mut tally = WriteTally::new(&plan.owners, plan.writes());
-        let mut errors = Vec::new();
-        while let Some((owner, result)) = answers.next().await {
-            let answer = match result {
-                Ok(()) => WriteAnswer::Durable,
-                Err(error) => {
-                    errors.push(error);
-                    WriteAnswer::NotDone
-                }
-            };
-            match tally.record(owner, answer) {
-                Decision::Pending => {}
-                Decision::Reached => {
-                    self.wait_behind(answers.for_each(|_| async {}).boxed());
-                    return Ok(ExtentRef { id, length });
-                }
-                Decision::Impossible => break,
-            }
-        }
-        Err(too_few(&plan, errors))
-    }
-
-    /// Lets late owners take a body behind the client's back. Each holds its whole body, so
-    /// beyond a bound a slow owner is not waited for.
-    fn wait_behind(&self, rest: BoxFuture<'static, ()>) {
-        if let Ok(place) = Arc::clone(&self.late).try_acquire_owned() {
-            let rest = rest.map(move |()| drop(place));
-            self.coordinator.site().tasks.spawn("late attached", rest.boxed()).detach();
-        }
-    }
-
-    pub(super) fn record(&self, length: u64, routing: &[u8], n: usize) -> Result<Bytes, BlobError> {
+        length: u64,
+        routing: &[u8],
+        bytes: &NewBytes,
+        hinted_for: Option<NodeId>,
+    ) -> Result<Bytes, BlobError> {
         let record = ExtentRecord {
             length,
             routing: routing.to_vec(),
-            n: u8::try_from(n).unwrap_or(u8::MAX),
-            begun: self.coordinator.site().now(),
+            n: u8::try_from(bytes.n).unwrap_or(u8::MAX),
+            begun: bytes.begun,
+            origin: Some(Origin { writer: self.me(), object: bytes.object.clone() }),
+            hinted_for,
         };
         encode_format(&record)
             .map(Bytes::from)
             .map_err(|error| ReplicationError::Damaged(error.to_string()).into())
-    }
-
-    async fn keep_whole(
-        &self,
-        extent: ExtentId,
-        checksums: &[Crc32c],
-        body: &Bytes,
-        record: Bytes,
-    ) -> Result<(), LaneError> {
-        let chunks: Vec<(Crc32c, Bytes)> = checksums
-            .iter()
-            .enumerate()
-            .map(|(index, crc)| {
-                let start = index * CHUNK_BYTES;
-                (*crc, body.slice(start..body.len().min(start + CHUNK_BYTES)))
-            })
-            .collect();
-        Ok(self.segments.put_whole(extent, WHOLE, chunks, record).await?)
-    }
-
-    async fn send_whole(
-        &self,
-        owner: NodeId,
-        extent: ExtentId,
-        checksums: Vec<Crc32c>,
-        body: Bytes,
-        record: Bytes,
-    ) -> Result<(), LaneError> {
-        let failed = |reason: String| LaneError::Failed(reason);
-        let request = BlobRequest::PutWhole { extent, checksums, record };
-        let header = encode_message(&request).map_err(|error| failed(error.to_string()))?;
-        let site = self.coordinator.site();
-        let deadline = deadline_in(&*site.clock, super::STALL_MAX * 2);
-        let message = Message { body: header.into(), attachment: body };
-        let answer = self
-            .coordinator
-            .transport()
-            .call(owner, BLOB_SERVICE, message, deadline)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        lane_result(&answer.body)
     }
 
     /// Answers a peer that sends a whole small extent.
@@ -238,14 +155,23 @@ impl Blobs {
     pub async fn serve_call(&self, request: Message) -> Result<Message, HandlerError> {
         let refused = |reason: String| HandlerError::Refused(reason);
         let decoded = decode_message(&request.body).map_err(|error| refused(error.to_string()))?;
-        let BlobRequest::PutWhole { extent, checksums, record } = decoded else {
-            return Err(refused("this request needs a stream of its own".into()));
+        let reply = match decoded {
+            BlobRequest::PutWhole { extent, checksums, record } => {
+                let body = request.attachment;
+                let chunks = body.len().div_ceil(CHUNK_BYTES);
+                if checksums.len() != chunks {
+                    return Err(refused(format!("{} checksums, {chunks} chunks", checksums.len())));
+                }
+                reply_of(self.keep_whole(extent, &checksums, &body, record).await)
+            }
+            BlobRequest::Holds { extent } => match self.segments.find(extent, WHOLE) {
+                Ok(Some(_)) if !self.companion.is_doubted(extent) => BlobReply::Held,
+                _ => BlobReply::NotHeld,
+            },
+            BlobRequest::Put { .. } | BlobRequest::Get { .. } => {
+                return Err(refused("this request needs a stream of its own".into()));
+            }
         };
-        let body = request.attachment;
-        if checksums.len() != body.len().div_ceil(CHUNK_BYTES) {
-            return Err(refused(format!("{} checksums for {} bytes", checksums.len(), body.len())));
-        }
-        let reply = reply_of(self.keep_whole(extent, &checksums, &body, record).await);
         encode_message(&reply)
             .map(Message::from)
             .map_err(|error| HandlerError::Failed(error.to_string()))
@@ -260,11 +186,11 @@ impl Blobs {
             decode_message(&header).map_err(|error| HandlerError::Refused(error.to_string()))?;
         match request {
             BlobRequest::Put { extent } => self.serve_put(extent, stream).await,
-            BlobRequest::Get { extent, first, last } => {
-                self.serve_get(extent, first, last, stream).await
+            BlobRequest::Get { extent, first, last, routing } => {
+                self.serve_get((extent, routing), first, last, stream).await
             }
-            BlobRequest::PutWhole { .. } => {
-                Err(HandlerError::Refused("a whole extent is sent by a call".into()))
+            BlobRequest::PutWhole { .. } | BlobRequest::Holds { .. } => {
+                Err(HandlerError::Refused("this request is sent by a call".into()))
             }
         }
     }
@@ -279,12 +205,7 @@ impl Blobs {
         if taken.is_err() {
             self.segments.abandon(extent, WHOLE);
         }
-        let reply = match taken {
-            Ok(()) => BlobReply::Sealed,
-            Err(LaneError::Full(reason)) => BlobReply::Full { reason },
-            Err(LaneError::Failed(reason)) => BlobReply::Failed { reason },
-        };
-        let body = encode_message(&reply).map_err(|error| failed(error.to_string()))?;
+        let body = encode_message(&reply_of(taken)).map_err(|error| failed(error.to_string()))?;
         stream.sender.send(body.into()).await.map_err(|error| failed(error.to_string()))?;
         stream.sender.finish().await.map_err(|error| failed(error.to_string()))
     }
@@ -313,7 +234,7 @@ impl Blobs {
 
     async fn serve_get(
         &self,
-        extent: ExtentId,
+        (extent, routing): (ExtentId, Bytes),
         first: u32,
         last: u32,
         mut stream: BulkStream,
@@ -328,6 +249,7 @@ impl Blobs {
                 Err(error) => vec![Err(error)],
             };
             if chunks.is_empty() {
+                self.missed(extent, &routing);
                 let missing = PieceHeader::Missing.encode();
                 stream.sender.send(missing).await.map_err(failed)?;
                 break;
@@ -341,7 +263,7 @@ impl Blobs {
                         number += 1;
                     }
                     Err(error) => {
-                        tracing::warn!(%extent, chunk = number, %error, "a chunk is not served");
+                        self.note_unserved(extent, number, &error);
                         let damaged = PieceHeader::Damaged.encode();
                         stream.sender.send(damaged).await.map_err(failed)?;
                         return stream.sender.finish().await.map_err(failed);
@@ -351,23 +273,13 @@ impl Blobs {
         }
         stream.sender.finish().await.map_err(failed)
     }
-}
 
-/// What a reply says of a lane.
-pub(super) fn lane_result(reply: &[u8]) -> Result<(), LaneError> {
-    match decode_message(reply) {
-        Ok(BlobReply::Sealed) => Ok(()),
-        Ok(BlobReply::Full { reason }) => Err(LaneError::Full(reason)),
-        Ok(BlobReply::Failed { reason }) => Err(LaneError::Failed(reason)),
-        Err(error) => Err(LaneError::Failed(error.to_string())),
-    }
-}
-
-fn reply_of(result: Result<(), LaneError>) -> BlobReply {
-    match result {
-        Ok(()) => BlobReply::Sealed,
-        Err(LaneError::Full(reason)) => BlobReply::Full { reason },
-        Err(LaneError::Failed(reason)) => BlobReply::Failed { reason },
+    /// A chunk cannot be served; if it is damaged, the extent is fetched anew.
+    fn note_unserved(&self, extent: ExtentId, chunk: u32, error: &StoreError) {
+        tracing::warn!(%extent, chunk, %error, "a chunk is not served");
+        if matches!(error, StoreError::Damaged { .. }) {
+            self.doubt(extent);
+        }
     }
 }
 
@@ -379,7 +291,7 @@ pub(super) fn too_few(plan: &ReplicaPlan, errors: Vec<LaneError>) -> BlobError {
     for error in errors {
         match error {
             // Only full disks stand in the way: trying again would not help.
-            LaneError::Full(reason) if plan.owners.len() - full < plan.writes() => {
+            LaneError::Full(reason) if plan.owners.len().saturating_sub(full) < plan.writes() => {
                 return BlobError::Full(reason);
             }
             LaneError::Full(reason) => reasons.push(format!("no room: {reason}")),

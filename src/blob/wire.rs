@@ -11,10 +11,19 @@ use crate::types::ExtentId;
 pub(crate) enum BlobRequest {
     /// Chunks follow, then a seal.
     Put { extent: ExtentId },
-    /// Wanted: these chunks, `first` to `last` inclusive.
-    Get { extent: ExtentId, first: u32, last: u32 },
+    /// Wanted: these chunks, `first` to `last` inclusive, of an extent that is placed by
+    /// `routing`.
+    Get {
+        extent: ExtentId,
+        first: u32,
+        last: u32,
+        #[serde(default)]
+        routing: Bytes,
+    },
     /// A whole small extent rides as the attachment, in chunks of these checksums.
     PutWhole { extent: ExtentId, checksums: Vec<Crc32c>, record: Bytes },
+    /// Is all of this extent there?
+    Holds { extent: ExtentId },
 }
 
 /// The answer to a put.
@@ -26,6 +35,10 @@ pub(crate) enum BlobReply {
     Full { reason: String },
     /// It is not there.
     Failed { reason: String },
+    /// All of it is there, as far as is known.
+    Held,
+    /// It is not there, or not all of it.
+    NotHeld,
 }
 
 /// The piece that goes before each payload.

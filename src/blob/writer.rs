@@ -1,28 +1,31 @@
 //! Writing: chunks to all owners of an extent in parallel, with bounded memory.
+//!
+//! # What can go wrong, and what answers it
+//! - *An owner is known to be away.* Other ids are drawn until all owners look alive; if none is
+//!   found, at sloppy levels the next living node of the preference list takes the owner's lane
+//!   and owes it a delivery, at strict levels the lane is left out while a quorum remains.
+//! - *A lane breaks off at once.* At sloppy levels somebody else takes it over, as long as the
+//!   first chunks are still at hand.
+//! - *A lane breaks off later.* The others go on while enough are left; the owner fetches the
+//!   extent when it hears of it.
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::codec::{Crc32c, encode_message};
+use crate::codec::Crc32c;
 use crate::env::{deadline_in, timeout_at};
 use crate::membership::Liveness;
 use crate::replication::ReplicaPlan;
 use crate::types::{ExtentId, NodeId};
 
-use super::extent::{CHUNK_BYTES, EXTENT_BYTES_MAX, ExtentRef};
-use super::service::{BLOB_SERVICE, BlobError, Blobs, LaneError, WHOLE, lane_result, too_few};
-use super::wire::{BlobRequest, PieceHeader};
-
-/// How long one owner may hold back the others before its lane is given up.
-pub const STALL_MAX: Duration = Duration::from_secs(5);
-
-/// Chunks queued for one owner: with n = 3 an upload holds at most 3 × 4 references to the same
-/// few chunks.
-const LANE_CHUNKS: usize = 4;
+use super::extent::{CHUNK_BYTES, EXTENT_BYTES_MAX, ExtentRef, NewBytes};
+use super::lane::{LANE_CHUNKS, Lane, LaneError, Piece, STALL_MAX};
+use super::service::{BlobError, Blobs, too_few};
 
 /// Extents that may be sealing behind the one being written.
 const SEALING_MAX: usize = 2;
@@ -30,31 +33,25 @@ const SEALING_MAX: usize = 2;
 /// Draws of an extent id in search of owners that all seem alive.
 const DRAWS_MAX: usize = 16;
 
-enum Piece {
-    Chunk { number: u32, crc: Crc32c, payload: Bytes },
-    Seal { chunks: u32, record: Bytes },
-}
-
-/// One owner of the extent being written.
-struct Lane {
-    queue: mpsc::Sender<Piece>,
-    verdict: oneshot::Receiver<Result<(), LaneError>>,
-}
-
 /// An extent on its way to its owners.
 struct Flight {
+    blobs: Blobs,
     id: ExtentId,
     plan: ReplicaPlan,
     length: u64,
     chunks: u32,
     lanes: Vec<Lane>,
     errors: Vec<LaneError>,
+    /// Everything so far, for those who take over a lane; `None` once it is too much.
+    early: Option<Vec<Piece>>,
+    /// Living nodes that may take over lanes, best first.
+    spare: VecDeque<NodeId>,
 }
 
 /// Writes a body as extents. Dropping it unfinished abandons what was not sealed.
 pub struct BlobWriter {
     blobs: Blobs,
-    n: usize,
+    bytes: NewBytes,
     pending: BytesMut,
     current: Option<Flight>,
     sealing: Vec<Flight>,
@@ -62,10 +59,10 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    pub(super) fn new(blobs: Blobs, n: usize) -> Self {
+    pub(super) fn new(blobs: Blobs, bytes: NewBytes) -> Self {
         Self {
             blobs,
-            n,
+            bytes,
             pending: BytesMut::new(),
             current: None,
             sealing: Vec::new(),
@@ -98,7 +95,7 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Seals what was pushed; the extents are on stable storage at a quorum of their owners.
+    /// Seals what was pushed; the extents are on stable storage at as many nodes as asked for.
     ///
     /// # Errors
     /// [`BlobError`] if one of them did not get there.
@@ -120,10 +117,10 @@ impl BlobWriter {
             self.seal_current().await?;
         }
         if self.current.is_none() {
-            self.current = Some(self.open()?);
+            self.current = Some(Flight::open(&self.blobs, &self.bytes)?);
         }
         if let Some(flight) = &mut self.current {
-            flight.send_chunk(&self.blobs, chunk).await?;
+            flight.send_chunk(chunk).await?;
         }
         Ok(())
     }
@@ -132,10 +129,7 @@ impl BlobWriter {
         let Some(mut flight) = self.current.take() else {
             return Ok(());
         };
-        let record = self.blobs.record(flight.length, flight.id.as_bytes(), self.n)?;
-        let seal = || Piece::Seal { chunks: flight.chunks, record: record.clone() };
-        let pieces: Vec<Piece> = flight.lanes.iter().map(|_| seal()).collect();
-        flight.send_all(&self.blobs, pieces).await?;
+        flight.send_seal(&self.bytes).await?;
         self.sealing.push(flight);
         if self.sealing.len() > SEALING_MAX {
             let oldest = self.sealing.remove(0);
@@ -143,15 +137,17 @@ impl BlobWriter {
         }
         Ok(())
     }
+}
 
+impl Flight {
     /// Draws an id whose owners all seem alive, if there is one, and opens a lane to each.
-    fn open(&self) -> Result<Flight, BlobError> {
-        let entropy = &self.blobs.coordinator.site().entropy;
+    fn open(blobs: &Blobs, bytes: &NewBytes) -> Result<Self, BlobError> {
+        let entropy = &blobs.coordinator.site().entropy;
         let mut drawn = None;
         for _ in 0..DRAWS_MAX {
             let id = ExtentId::from_bytes(entropy.next_id());
-            let plan = self.blobs.plan(id.as_bytes(), self.n)?;
-            let down = plan.owners.iter().filter(|&&owner| self.is_down(owner)).count();
+            let plan = blobs.plan_at(id.as_bytes(), bytes.n, bytes.level)?;
+            let down = plan.owners.iter().filter(|&&owner| is_down(blobs, owner)).count();
             let best = drawn.as_ref().is_none_or(|(_, _, fewest)| down < *fewest);
             if best {
                 drawn = Some((id, plan, down));
@@ -163,72 +159,109 @@ impl BlobWriter {
         let Some((id, plan, _)) = drawn else {
             return Err(BlobError::Full("no owner was drawn".into()));
         };
-        let mut lanes = Vec::new();
-        let mut errors = Vec::new();
-        let alive = plan.owners.iter().filter(|&&owner| !self.is_down(owner)).count();
-        for &owner in &plan.owners {
-            if self.is_down(owner) && alive >= plan.writes() {
-                errors.push(LaneError::Failed(format!("{} is down", owner.short())));
+        let spare = blobs.living(&plan.fallbacks).into();
+        let early = plan.level.is_sloppy().then(Vec::new);
+        let mut flight = Self {
+            blobs: blobs.clone(),
+            id,
+            plan,
+            length: 0,
+            chunks: 0,
+            lanes: Vec::new(),
+            errors: Vec::new(),
+            early,
+            spare,
+        };
+        flight.open_lanes();
+        Ok(flight)
+    }
+
+    fn open_lanes(&mut self) {
+        let owners = self.plan.owners.clone();
+        let alive = owners.iter().filter(|&&owner| !is_down(&self.blobs, owner)).count();
+        for owner in owners {
+            if !is_down(&self.blobs, owner) {
+                self.lanes.push(Lane::open(&self.blobs, self.id, owner, None));
+            } else if let Some(lane) = self.substitute(owner) {
+                self.lanes.push(lane);
+            } else if alive >= self.plan.writes() {
+                let reason = format!("{} is down", owner.short());
+                self.errors.push(LaneError::Failed(reason));
             } else {
-                lanes.push(self.open_lane(owner, id));
+                self.lanes.push(Lane::open(&self.blobs, self.id, owner, None));
             }
         }
-        Ok(Flight { id, plan, length: 0, chunks: 0, lanes, errors })
     }
 
-    fn is_down(&self, owner: NodeId) -> bool {
-        owner != self.blobs.me() && self.blobs.coordinator.peers().liveness(owner) == Liveness::Down
+    /// A lane to somebody who takes over what was meant for `owner`, with all that was sent so
+    /// far on it.
+    fn substitute(&mut self, owner: NodeId) -> Option<Lane> {
+        let early = self.early.as_ref()?;
+        let node = self.spare.pop_front()?;
+        let lane = Lane::open(&self.blobs, self.id, node, Some(owner));
+        for piece in early {
+            // There is room: no more is kept than a lane holds.
+            lane.queue.try_send(piece.clone()).ok()?;
+        }
+        Some(lane)
     }
 
-    fn open_lane(&self, owner: NodeId, extent: ExtentId) -> Lane {
-        let (queue, pieces) = mpsc::channel(LANE_CHUNKS);
-        let (tell, verdict) = oneshot::channel();
-        let blobs = self.blobs.clone();
-        let task = async move {
-            let result = if owner == blobs.me() {
-                local_lane(&blobs, extent, pieces).await
-            } else {
-                remote_lane(&blobs, owner, extent, pieces).await
-            };
-            // The writer may be gone; its lanes then end on their own.
-            drop(tell.send(result));
-        };
-        self.blobs.coordinator.site().tasks.spawn("extent lane", task.boxed()).detach();
-        Lane { queue, verdict }
-    }
-}
-
-impl Flight {
-    async fn send_chunk(&mut self, blobs: &Blobs, chunk: Bytes) -> Result<(), BlobError> {
+    async fn send_chunk(&mut self, chunk: Bytes) -> Result<(), BlobError> {
         let crc = Crc32c::of(&chunk);
         let number = self.chunks;
         self.chunks += 1;
         self.length += chunk.len() as u64;
-        let piece = || Piece::Chunk { number, crc, payload: chunk.clone() };
-        let pieces = self.lanes.iter().map(|_| piece()).collect();
-        self.send_all(blobs, pieces).await
+        let piece = Piece::Chunk { number, crc, payload: chunk };
+        self.send_all(&|_| piece.clone()).await?;
+        match &mut self.early {
+            // One place is left for the seal.
+            Some(early) if early.len() + 1 < LANE_CHUNKS => early.push(piece),
+            early => *early = None,
+        }
+        Ok(())
     }
 
-    /// Queues one piece for each lane; a lane that is broken or stalls is given up while a
-    /// quorum is left.
-    async fn send_all(&mut self, blobs: &Blobs, pieces: Vec<Piece>) -> Result<(), BlobError> {
-        let clock = &*blobs.coordinator.site().clock;
+    async fn send_seal(&mut self, bytes: &NewBytes) -> Result<(), BlobError> {
+        let (length, chunks) = (self.length, self.chunks);
+        let record = self.blobs.record(length, self.id.as_bytes(), bytes, None)?;
+        let mut records = Vec::new();
+        for owner in &self.plan.owners {
+            let hinted = self.blobs.record(length, self.id.as_bytes(), bytes, Some(*owner))?;
+            records.push((*owner, hinted));
+        }
+        let seal = move |hinted_for: Option<NodeId>| {
+            let hinted = records.iter().find(|(owner, _)| Some(*owner) == hinted_for);
+            let record = hinted.map_or(&record, |(_, hinted)| hinted).clone();
+            Piece::Seal { chunks, record }
+        };
+        self.send_all(&seal).await
+    }
+
+    /// Queues one piece for each lane; a lane that is broken or stalls is taken over by somebody
+    /// else if it can be, or given up while enough are left.
+    async fn send_all(
+        &mut self,
+        piece: &(dyn Fn(Option<NodeId>) -> Piece + Sync),
+    ) -> Result<(), BlobError> {
+        let clock = std::sync::Arc::clone(&self.blobs.coordinator.site().clock);
         let mut kept = Vec::with_capacity(self.lanes.len());
+        let mut waiting: VecDeque<Lane> = std::mem::take(&mut self.lanes).into();
         let mut deadline = None;
-        for (mut lane, piece) in std::mem::take(&mut self.lanes).into_iter().zip(pieces) {
-            let queued = match lane.queue.try_send(piece) {
+        while let Some(mut lane) = waiting.pop_front() {
+            let queued = match lane.queue.try_send(piece(lane.hinted_for)) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
                 Err(mpsc::error::TrySendError::Full(piece)) => {
-                    let until = *deadline.get_or_insert_with(|| deadline_in(clock, STALL_MAX));
-                    matches!(timeout_at(clock, until, lane.queue.send(piece)).await, Some(Ok(())))
+                    let until = *deadline.get_or_insert_with(|| deadline_in(&*clock, STALL_MAX));
+                    matches!(timeout_at(&*clock, until, lane.queue.send(piece)).await, Some(Ok(())))
                 }
             };
             if queued {
                 kept.push(lane);
-            } else {
-                self.errors.push(verdict_of_broken(&mut lane));
+                continue;
             }
+            self.errors.push(lane.breach());
+            waiting.extend(self.substitute(lane.owner()));
         }
         self.lanes = kept;
         if self.lanes.len() < self.plan.writes() {
@@ -237,105 +270,33 @@ impl Flight {
         Ok(())
     }
 
-    /// Waits until a quorum of owners has sealed; the others go on behind.
-    async fn sealed(self) -> Result<ExtentRef, BlobError> {
-        let Self { id, plan, length, lanes, mut errors, .. } = self;
-        let mut verdicts: FuturesUnordered<_> =
-            lanes.into_iter().map(|lane| lane.verdict).collect();
+    /// Waits until enough nodes have sealed; the others go on behind.
+    async fn sealed(mut self) -> Result<ExtentRef, BlobError> {
+        let mut verdicts: FuturesUnordered<BoxFuture<'_, Result<(), LaneError>>> =
+            std::mem::take(&mut self.lanes).into_iter().map(verdict_of).collect();
         let mut sealed = 0;
         while let Some(verdict) = verdicts.next().await {
             match verdict {
-                Ok(Ok(())) => sealed += 1,
-                Ok(Err(error)) => errors.push(error),
-                Err(_) => errors.push(LaneError::Failed("its lane ended".into())),
+                Ok(()) => sealed += 1,
+                Err(error) => self.errors.push(error),
             }
-            if sealed >= plan.writes() {
-                return Ok(ExtentRef { id, length });
+            if sealed >= self.plan.writes() {
+                return Ok(ExtentRef { id: self.id, length: self.length });
             }
         }
-        Err(too_few(&plan, errors))
+        Err(too_few(&self.plan, self.errors))
     }
 }
 
-fn verdict_of_broken(lane: &mut Lane) -> LaneError {
-    match lane.verdict.try_recv() {
-        Ok(Err(error)) => error,
-        Ok(Ok(())) | Err(_) => LaneError::Failed("an owner stalled or broke off".into()),
+/// What comes of a lane on which everything was sent.
+fn verdict_of(lane: Lane) -> BoxFuture<'static, Result<(), LaneError>> {
+    async move {
+        let ended = || Err(LaneError::Failed("its lane ended".into()));
+        lane.verdict.await.unwrap_or_else(|_| ended())
     }
+    .boxed()
 }
 
-/// Writes an extent's pieces to this node's own segments.
-async fn local_lane(
-    blobs: &Blobs,
-    extent: ExtentId,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> Result<(), LaneError> {
-    let result = async {
-        while let Some(piece) = pieces.recv().await {
-            match piece {
-                Piece::Chunk { number, crc, payload } => {
-                    blobs.segments.append(extent, WHOLE, number, crc, payload).await?;
-                }
-                Piece::Seal { chunks, record } => {
-                    return Ok(blobs.segments.seal(extent, WHOLE, chunks, record).await?);
-                }
-            }
-        }
-        Err(LaneError::Failed("the writer broke off".into()))
-    }
-    .await;
-    if result.is_err() {
-        blobs.segments.abandon(extent, WHOLE);
-    }
-    result
-}
-
-/// Sends an extent's pieces to another owner on a stream of their own.
-async fn remote_lane(
-    blobs: &Blobs,
-    owner: NodeId,
-    extent: ExtentId,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> Result<(), LaneError> {
-    let failed = |error: &dyn std::fmt::Display| LaneError::Failed(error.to_string());
-    let header = encode_message(&BlobRequest::Put { extent }).map_err(|error| failed(&error))?;
-    let site = blobs.coordinator.site();
-    let deadline = deadline_in(&*site.clock, STALL_MAX);
-    let transport = blobs.coordinator.transport();
-    let mut stream = transport
-        .open(owner, BLOB_SERVICE, header.into(), deadline)
-        .await
-        .map_err(|error| failed(&error))?;
-    while let Some(piece) = pieces.recv().await {
-        let (header, payload, last) = match piece {
-            Piece::Chunk { number, crc, payload } => {
-                (PieceHeader::Chunk { number, crc }, payload, false)
-            }
-            Piece::Seal { chunks, record } => (PieceHeader::Seal { chunks }, record, true),
-        };
-        // An owner that takes nothing for so long was given up by the writer long ago.
-        let sent = async {
-            stream.sender.send(header.encode()).await?;
-            stream.sender.send(payload).await
-        };
-        let until = deadline_in(&*site.clock, STALL_MAX * 2);
-        match timeout_at(&*site.clock, until, sent).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(failed(&error)),
-            None => return Err(LaneError::Failed(format!("{} stalled", owner.short()))),
-        }
-        if last {
-            stream.sender.finish().await.map_err(|error| failed(&error))?;
-            let deadline = deadline_in(&*site.clock, STALL_MAX * 6);
-            let reply = timeout_at(&*site.clock, deadline, stream.receiver.next()).await;
-            return match reply {
-                Some(Ok(Some(reply))) => lane_result(&reply),
-                Some(Ok(None)) => Err(LaneError::Failed("no answer to a seal".into())),
-                Some(Err(error)) => Err(failed(&error)),
-                None => Err(LaneError::Failed(format!("{} did not seal in time", owner.short()))),
-            };
-        }
-    }
-    // Dropping the stream unfinished tells the owner to forget the extent.
-    Err(LaneError::Failed("the writer broke off".into()))
+fn is_down(blobs: &Blobs, owner: NodeId) -> bool {
+    owner != blobs.me() && blobs.coordinator.peers().liveness(owner) == Liveness::Down
 }

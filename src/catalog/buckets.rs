@@ -180,10 +180,15 @@ impl Catalog {
     }
 
     async fn is_empty(&self, bucket: &BucketRecord) -> Result<bool, CatalogError> {
+        Ok(self.has_none(bucket, TableId::Objects).await?
+            && self.has_none(bucket, TableId::Kv).await?)
+    }
+
+    async fn has_none(&self, bucket: &BucketRecord, table: TableId) -> Result<bool, CatalogError> {
         let mut from = Bytes::new();
         loop {
             let query = ScanQuery {
-                table: TableId::Objects,
+                table,
                 slices: shards(bucket),
                 prefix: Bytes::new(),
                 delimiter: None,

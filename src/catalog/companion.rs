@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::replication::{BytesHere, Change, Companion, ReplicationError, TableId};
+use crate::replication::{BytesHere, Change, Companion, ReplicationError, Site, TableId};
 use crate::store::Batch;
 
 use super::conflicts::Conflicts;
+use super::unref::note_unrefs;
 
 /// The catalogue's companion of objects and uploads.
 pub(super) struct HeadCompanion {
+    site: Arc<Site>,
     conflicts: Arc<Conflicts>,
 }
 
 impl HeadCompanion {
-    pub(super) fn new(conflicts: Arc<Conflicts>) -> Arc<Self> {
-        Arc::new(Self { conflicts })
+    pub(super) fn new(site: Arc<Site>, conflicts: Arc<Conflicts>) -> Arc<Self> {
+        Arc::new(Self { site, conflicts })
     }
 }
 
@@ -24,6 +26,7 @@ impl Companion for HeadCompanion {
         change: &Change<'_>,
         batch: &mut Batch,
     ) -> Result<BytesHere, ReplicationError> {
+        note_unrefs(change, self.site.now(), batch)?;
         if change.row.table == TableId::Objects {
             self.conflicts.note_conflict(change, batch)?;
         }

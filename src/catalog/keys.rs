@@ -46,6 +46,11 @@ pub(super) fn object_row(bucket: &BucketRecord, key: &Key) -> RowKey {
     RowKey { table: TableId::Objects, routing: routing_of(bucket, key), sort: key.to_bytes() }
 }
 
+/// The row of a key of the key-value API.
+pub(super) fn kv_row(bucket: &BucketRecord, key: &Key) -> RowKey {
+    RowKey { table: TableId::Kv, routing: routing_of(bucket, key), sort: key.to_bytes() }
+}
+
 /// Appends `key` so that order is kept and nothing that follows can be taken for a part of it.
 fn push_escaped(sort: &mut Vec<u8>, key: &[u8]) {
     for &byte in key {
@@ -105,10 +110,36 @@ pub(super) fn after_part(key: &Key, upload: UploadId, part: u16) -> Bytes {
     sort.into()
 }
 
+/// What the sort keys of all uploads of `key` begin with, and those of all their parts.
+pub(super) fn uploads_of_key(key: &[u8]) -> [Bytes; 2] {
+    [UPLOADS, PARTS].map(|kind| {
+        let mut sort = vec![kind];
+        push_escaped(&mut sort, key);
+        sort.extend_from_slice(&[0, 1]);
+        sort.into()
+    })
+}
+
+/// The object key and upload that a sort key of an upload or of a part names.
+pub(super) fn upload_part_of(sort: &[u8]) -> Option<(Bytes, UploadId)> {
+    let whole = match *sort.first()? {
+        UPLOADS => sort,
+        PARTS => sort.split_last_chunk::<2>()?.0,
+        _ => return None,
+    };
+    let (rest, upload) = whole.split_last_chunk::<16>()?;
+    let escaped = rest.get(1..)?.strip_suffix(&[0, 1])?;
+    Some((unescaped(escaped).into(), UploadId::from_bytes(*upload)))
+}
+
 /// The key and upload of an upload's sort key.
 pub(super) fn upload_of(sort: &[u8]) -> Option<(Key, UploadId)> {
     let (rest, upload) = sort.split_last_chunk::<16>()?;
     let escaped = rest.strip_prefix(&[UPLOADS])?.strip_suffix(&[0, 1])?;
+    Some((Key::new(unescaped(escaped)).ok()?, UploadId::from_bytes(*upload)))
+}
+
+fn unescaped(escaped: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
     while let Some(&byte) = bytes.next() {
@@ -117,7 +148,7 @@ pub(super) fn upload_of(sort: &[u8]) -> Option<(Key, UploadId)> {
             bytes.next();
         }
     }
-    Some((Key::new(key).ok()?, UploadId::from_bytes(*upload)))
+    key
 }
 
 /// The first sort key after every upload of `key`, or after one of them.
@@ -137,7 +168,10 @@ pub(super) fn after_upload(key: &[u8], upload: Option<UploadId>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{after_upload, upload_of, upload_row, upload_sort, uploads_prefix};
+    use super::{
+        after_upload, part_row, upload_of, upload_part_of, upload_row, upload_sort, uploads_of_key,
+        uploads_prefix,
+    };
     use crate::catalog::records::{BucketRecord, OwnerId};
     use crate::env::UnixMillis;
     use crate::replication::Level;
@@ -181,7 +215,12 @@ mod tests {
 
             let row = upload_row(&bucket(), &key, upload);
 
-            prop_assert_eq!(upload_of(&row.sort), Some((key, upload)));
+            prop_assert_eq!(upload_of(&row.sort), Some((key.clone(), upload)));
+            let part = part_row(&bucket(), &key, upload, 256);
+            for (row, prefix) in [row.clone(), part].iter().zip(uploads_of_key(key.as_bytes())) {
+                prop_assert_eq!(upload_part_of(&row.sort), Some((key.to_bytes(), upload)));
+                prop_assert!(row.sort.starts_with(&prefix));
+            }
             let prefix = &a.as_bytes()[..prefix.min(a.len())];
             prop_assert!(row.sort.starts_with(&uploads_prefix(prefix)));
             prop_assert!(row.sort < after_upload(a.as_bytes(), None));

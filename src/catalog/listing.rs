@@ -78,7 +78,10 @@ impl Catalog {
 
     /// Scans until a page has an entry or the bucket ends: a page of tombstones alone would give
     /// the client nothing to go on from.
-    async fn scan_to_something(&self, mut query: ScanQuery) -> Result<ScanPage, CatalogError> {
+    pub(super) async fn scan_to_something(
+        &self,
+        mut query: ScanQuery,
+    ) -> Result<ScanPage, CatalogError> {
         loop {
             let page = self.coordinator.scan(&query).await?;
             match page.next {

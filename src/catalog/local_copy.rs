@@ -171,6 +171,15 @@ impl LocalCopy {
             .collect()
     }
 
+    /// Whether a bucket is known to be gone for good.
+    pub(super) fn is_deleted(&self, bucket: BucketId) -> bool {
+        self.tables
+            .load()
+            .states
+            .get(&bucket)
+            .is_some_and(|(state, _)| *state == BucketState::Deleted)
+    }
+
     pub(super) fn credential(&self, access_key_id: &str) -> Option<Arc<Credential>> {
         let tables = self.tables.load();
         let (row, credential) = tables.credentials.get(access_key_id)?;

@@ -10,9 +10,13 @@
 //! 5. A change of a bucket is acknowledged once no owner takes writes that were begun before it.
 //! 6. A write that lost to a concurrent one is listed.
 //! 7. Secrets are encrypted wherever they are stored.
+//! 8. A value of the key-value API that was acknowledged stands until a write supersedes it whose
+//!    writer had seen it.
 
 mod body;
 mod buckets;
+mod closed_uploads;
+mod collector;
 mod companion;
 mod composite;
 mod conflicts;
@@ -22,23 +26,33 @@ mod freshness;
 mod full_copy;
 mod history;
 mod keys;
+mod kv;
+mod kv_row;
 mod listing;
 mod local_copy;
 mod location;
 mod objects;
+mod orphans;
 mod reader;
 mod records;
 mod remote;
 mod rows;
 mod secret_box;
 mod service;
+mod unref;
 mod uploads;
 
 pub use body::{BodyError, BodySource, ByteStream, VerifiedBody};
+pub use collector::CollectionSettings;
 pub use conflicts::LostWrite;
 pub use error::CatalogError;
 pub use history::{ObjectHistory, StandingWrite};
+pub use kv::{
+    KV_VALUE_MAX, KvEntry, KvPage, KvRead, KvScan, KvValueRead, KvWritten, kv_after_prefix,
+    kv_context_scope,
+};
 pub use location::{KeyLocation, OwnerHolds};
+pub use orphans::PurgeFloors;
 pub use reader::ObjectReader;
 pub use records::{
     BucketName, BucketRecord, COPIES_MAX, Checksum, ChecksumAlgorithm, ChecksumKind, Credential,

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::blob::{BlobWriter, ExtentRef};
+use crate::blob::{BlobWriter, ExtentRef, NewBytes, ObjectName};
 use crate::causality::HybridTime;
 use crate::codec::{Crc32c, decode_format, decode_message, encode_message};
 use crate::env::UnixMillis;
@@ -52,7 +52,7 @@ impl Catalog {
         let row = object_row(bucket, &key);
         // Before the first byte is stored: owners refuse heads of bytes that may be collected.
         let begun = self.coordinator.site().now();
-        let stored = self.store_body(bucket, &row.routing, body).await?;
+        let stored = self.store_body(new_bytes(bucket, &row, begun), body).await?;
         let live = LiveObject {
             size: stored.size,
             etag: hex::encode(stored.verified.md5),
@@ -95,8 +95,7 @@ impl Catalog {
     /// Reads a body to its end and stores it where its size belongs.
     pub(super) async fn store_body(
         &self,
-        bucket: &BucketRecord,
-        routing: &Bytes,
+        bytes: NewBytes,
         body: &mut dyn BodySource,
     ) -> Result<StoredBody, CatalogError> {
         let _one_of_many = self.bodies.try_acquire().map_err(|_| CatalogError::SlowDown {
@@ -109,7 +108,7 @@ impl Catalog {
             size += piece.len();
             pieces.push(piece);
             if size > attached_max {
-                return self.stream_body(bucket, pieces, body).await;
+                return self.stream_body(bytes, pieces, body).await;
             }
         }
         let verified = body.verify()?;
@@ -120,7 +119,7 @@ impl Catalog {
             let place = BodyPlace::Inline { crc: Crc32c::of(&whole), length };
             return Ok(StoredBody { place, inline: whole, size: size as u64, verified });
         }
-        let extent = self.blobs.put_attached(routing, usize::from(bucket.n), whole).await?;
+        let extent = self.blobs.put_attached(bytes, whole).await?;
         Ok(StoredBody {
             place: BodyPlace::Attached(extent),
             inline: Bytes::new(),
@@ -132,11 +131,11 @@ impl Catalog {
     /// A body too long to gather: its chunks go to their owners as they come.
     pub(super) async fn stream_body(
         &self,
-        bucket: &BucketRecord,
+        bytes: NewBytes,
         pieces: Vec<Bytes>,
         body: &mut dyn BodySource,
     ) -> Result<StoredBody, CatalogError> {
-        let mut writer: BlobWriter = self.blobs.writer(usize::from(bucket.n));
+        let mut writer: BlobWriter = self.blobs.writer(bytes.clone());
         let mut size = 0u64;
         for piece in pieces {
             size += piece.len() as u64;
@@ -149,14 +148,14 @@ impl Catalog {
         // The verdict comes before the last seal: a refused body leaves nothing that is whole.
         let verified = body.verify()?;
         let extents = writer.finish().await?;
-        let place = self.place(bucket, extents).await?;
+        let place = self.place(bytes, extents).await?;
         Ok(StoredBody { place, inline: Bytes::new(), size, verified })
     }
 
     /// Names a body's extents in its head, or in a manifest if they are many.
     pub(super) async fn place(
         &self,
-        bucket: &BucketRecord,
+        bytes: NewBytes,
         extents: Vec<ExtentRef>,
     ) -> Result<BodyPlace, CatalogError> {
         if extents.len() <= EXTENTS_IN_HEAD_MAX {
@@ -164,7 +163,7 @@ impl Catalog {
         }
         let list = encode_message(&extents)
             .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let mut writer = self.blobs.writer(usize::from(bucket.n));
+        let mut writer = self.blobs.writer(bytes);
         writer.push(list.into()).await?;
         Ok(BodyPlace::Manifest(writer.finish().await?))
     }
@@ -243,7 +242,16 @@ impl Catalog {
         Ok((head, receipt.served))
     }
 
-    /// Replaces an object's headers and keeps its bytes (a copy onto itself).
+    /// Whether two writes of one key may name the same bytes. Not in sloppy buckets, whatever
+    /// level a request asks for.
+    #[must_use]
+    pub fn may_share_bytes(&self, bucket: &BucketRecord) -> bool {
+        let usual = self.local.level_of(bucket.id).unwrap_or(bucket.level);
+        !usual.is_sloppy() && !bucket.level.is_sloppy()
+    }
+
+    /// Replaces an object's headers and keeps its bytes (a copy onto itself). Not in sloppy
+    /// buckets, where two writes that name the same bytes could both be lost and found again.
     ///
     /// # Errors
     /// As [`Catalog::get_object`] and [`Catalog::put_object`].
@@ -291,6 +299,12 @@ impl Catalog {
             standing: receipt.standing,
         }))
     }
+}
+
+/// What bytes are written for that the object of `row` is to name.
+pub(super) fn new_bytes(bucket: &BucketRecord, row: &RowKey, begun: HybridTime) -> NewBytes {
+    let object = ObjectName { routing: row.routing.clone(), sort: row.sort.clone() };
+    NewBytes { object, begun, n: usize::from(bucket.n), level: bucket.level }
 }
 
 /// Decodes a stored head.

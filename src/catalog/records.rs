@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Signatory;
 use crate::env::UnixMillis;
 use crate::replication::Level;
 use crate::types::{BucketId, Key, UploadId};
@@ -182,6 +183,16 @@ pub struct Credential {
     pub name: String,
     /// When it was created.
     pub created: UnixMillis,
+}
+
+impl Signatory for Credential {
+    fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    fn secret_access_key(&self) -> &str {
+        &self.secret_access_key
+    }
 }
 
 impl fmt::Debug for Credential {

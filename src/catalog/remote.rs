@@ -4,6 +4,7 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::causality::HybridTime;
 use crate::codec::{decode_message, encode_message};
 use crate::net::{HandlerError, Message, ServiceId};
 use crate::replication::{Level, Outcome, TableId};
@@ -49,6 +50,10 @@ pub(super) enum CatalogRequest {
         table: TableId,
         after: bytes::Bytes,
     },
+    /// How far the past of this partition is closed.
+    PurgeFloor {
+        partition: u32,
+    },
     /// What this node knows of writes of an object that lost to concurrent ones.
     Lost {
         routing: bytes::Bytes,
@@ -75,6 +80,9 @@ pub(super) enum CatalogReply {
     },
     Rows {
         rows: TableRows,
+    },
+    PurgeFloor {
+        floor: HybridTime,
     },
     Lost {
         lost: Vec<LostWrite>,
@@ -188,6 +196,9 @@ impl Catalog {
                 .all_rows(table)
                 .map(|rows| CatalogReply::Rows { rows: TableRows::page(rows, &after) })
                 .map_err(CatalogError::from),
+            CatalogRequest::PurgeFloor { partition } => {
+                Ok(CatalogReply::PurgeFloor { floor: self.own_floor(partition.into()) })
+            }
             CatalogRequest::Lost { routing, sort } => {
                 self.lost_here(routing, sort).map(|lost| CatalogReply::Lost { lost })
             }
@@ -211,6 +222,7 @@ impl Catalog {
                 | CatalogRequest::Rows { .. }
                 | CatalogRequest::Lost { .. }
                 | CatalogRequest::TakeLost { .. }
+                | CatalogRequest::PurgeFloor { .. }
         );
         let decider = full_copy::decider(&self.coordinator)
             .map_err(|error| HandlerError::Refused(error.to_string()))?;

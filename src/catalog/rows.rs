@@ -173,6 +173,9 @@ pub(crate) enum UploadKind {
     /// One of its parts.
     #[serde(rename = "p")]
     Part { size: u64, etag: String, checksums: Vec<Checksum>, body: BodyPlace },
+    /// One or the other was taken back, for ever: after its upload was closed.
+    #[serde(rename = "g")]
+    Gone,
 }
 
 /// An upload or one of its parts.
@@ -198,6 +201,7 @@ impl UploadRow {
         match &self.kind {
             UploadKind::Upload { state, .. } => state.rank(),
             UploadKind::Part { .. } => 0,
+            UploadKind::Gone => u8::MAX,
         }
     }
 
@@ -212,7 +216,7 @@ impl UploadRow {
                     object: object.clone(),
                 })
             }
-            UploadKind::Upload { .. } | UploadKind::Part { .. } => None,
+            UploadKind::Upload { .. } | UploadKind::Part { .. } | UploadKind::Gone => None,
         }
     }
 
@@ -226,7 +230,7 @@ impl UploadRow {
                 modified: UnixMillis(self.version.stamp.time.millis()),
                 checksums: checksums.clone(),
             }),
-            UploadKind::Upload { .. } => None,
+            UploadKind::Upload { .. } | UploadKind::Gone => None,
         }
     }
 }
@@ -255,13 +259,14 @@ impl Record for UploadRow {
     }
 
     fn is_tombstone(&self) -> bool {
-        false
+        matches!(self.kind, UploadKind::Gone)
     }
 
     fn names_extents(&self) -> bool {
         match &self.kind {
             UploadKind::Upload { state, .. } => matches!(state, UploadState::Completing { .. }),
             UploadKind::Part { body, .. } => !matches!(body, BodyPlace::Inline { .. }),
+            UploadKind::Gone => false,
         }
     }
 

@@ -1,20 +1,25 @@
 //! The catalogue itself, and what its requests and answers look like.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::blob::Blobs;
-use crate::replication::{Companion, Coordinator, Guard, Level, ReplicationError, Served, Tables};
+use crate::blob::{Blobs, ExtentRow};
+use crate::replication::{
+    Companion, Coordinator, Guard, Level, ReplicationError, Served, TableId, Tables,
+};
 use crate::types::{ByteCount, UploadId};
 
 use super::companion::HeadCompanion;
 use super::conflicts::Conflicts;
 use super::freshness::Freshness;
 use super::full_copy::{Changes, start_exchange};
+use super::kv_row::KvRow;
 use super::local_copy::LocalCopy;
+use super::orphans::PurgeFloors;
 use super::records::{BucketName, ObjectHead, OwnerId, PartSummary, UploadSummary};
 use super::rows::{BucketRow, CredentialRow, ObjectRow, UploadRow};
 use super::secret_box::SecretBox;
@@ -158,6 +163,7 @@ pub struct Catalog {
     pub(super) changes: Changes,
     pub(super) limits: CatalogLimits,
     pub(super) bodies: Arc<Semaphore>,
+    pub(super) floors: Arc<OnceLock<Arc<dyn PurgeFloors>>>,
     pub(super) conflicts: Arc<Conflicts>,
     pub(super) freshness: Arc<Freshness>,
 }
@@ -169,8 +175,10 @@ impl Catalog {
         Tables::default()
             .with::<ObjectRow>()
             .with::<UploadRow>()
+            .with::<KvRow>()
             .with::<BucketRow>()
             .with::<CredentialRow>()
+            .with::<ExtentRow>()
     }
 
     /// The catalogue over this node's coordinator and extents. Loads this node's copies of
@@ -198,6 +206,7 @@ impl Catalog {
             conflicts,
             freshness,
             limits,
+            floors: Arc::default(),
         };
         start_exchange(&catalog);
         catalog.start_telling();
@@ -210,10 +219,15 @@ impl Catalog {
         Arc::clone(&self.local) as Arc<dyn Guard>
     }
 
-    /// What belongs to every change of a head or an upload.
+    /// What goes with every change of a head or an upload.
     #[must_use]
-    pub fn companion(&self) -> Arc<dyn Companion> {
-        HeadCompanion::new(Arc::clone(&self.conflicts))
+    pub fn companions(&self) -> BTreeMap<TableId, Arc<dyn Companion>> {
+        let site = Arc::clone(self.coordinator.site());
+        let companion: Arc<dyn Companion> = HeadCompanion::new(site, Arc::clone(&self.conflicts));
+        [TableId::Objects, TableId::Uploads]
+            .into_iter()
+            .map(|table| (table, Arc::clone(&companion)))
+            .collect()
     }
 
     /// Why this node must not judge by its copies of buckets and credentials now: it has none

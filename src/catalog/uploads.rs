@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::blob::ExtentRef;
 use crate::causality::HybridTime;
 use crate::codec::decode_format;
 use crate::env::UnixMillis;
@@ -17,7 +18,8 @@ use crate::types::{Key, UploadId};
 use super::body::BodySource;
 use super::composite::{CompositeError, PartSum, combined_checksum, multipart_etag};
 use super::error::CatalogError;
-use super::keys::{after_part, part_number, part_row, parts_prefix, upload_row};
+use super::keys::{after_part, object_row, part_number, part_row, parts_prefix, upload_row};
+use super::objects::new_bytes;
 use super::records::{
     BucketRecord, Checksum, NewObject, ObjectHead, PartFacts, PartSummary, UploadSummary,
 };
@@ -133,7 +135,8 @@ impl Catalog {
         })?;
         let begun = self.coordinator.site().now();
         // Parts are extents of their own whatever their size: completion only names them.
-        let stored = self.stream_body(bucket, Vec::new(), body).await?;
+        let bytes = new_bytes(bucket, &object_row(bucket, key), begun);
+        let stored = self.stream_body(bytes, Vec::new(), body).await?;
         let kind = UploadKind::Part {
             size: stored.size,
             etag: hex::encode(stored.verified.md5),
@@ -242,11 +245,17 @@ impl Catalog {
                 (*head, base)
             }
             UploadState::Open => {
-                let live = self.assemble(bucket, key, upload, &object, named, checksum).await?;
+                // Before a list of its extents is stored.
+                let begun = self.coordinator.site().now();
+                let (live, extents) =
+                    self.assemble(bucket, key, upload, &object, named, checksum).await?;
+                let bytes = new_bytes(bucket, &object_row(bucket, key), begun);
+                let live = LiveObject { body: self.place(bytes, extents).await?, ..live };
                 let base = self.standing_head(bucket, key).await?.map(|head| head.order);
                 let state = UploadState::Completing { head: Box::new(live.clone()), base };
                 let kind = UploadKind::Upload { initiated, object: object.clone(), state };
-                self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await?;
+                let row = upload_row(bucket, key, upload);
+                self.write_upload_begun(bucket, &row, kind, begun).await?;
                 (live, base)
             }
         };
@@ -295,7 +304,8 @@ impl Catalog {
         Ok(receipt)
     }
 
-    /// Checks what the client names against what was uploaded and makes the head of it.
+    /// Checks what the client names against what was uploaded and makes the head of it; the
+    /// extents of its body are still to be placed.
     async fn assemble(
         &self,
         bucket: &BucketRecord,
@@ -304,7 +314,7 @@ impl Catalog {
         object: &NewObject,
         named: Vec<NamedPart>,
         demanded: Option<Checksum>,
-    ) -> Result<LiveObject, CatalogError> {
+    ) -> Result<(LiveObject, Vec<ExtentRef>), CatalogError> {
         if named.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Err(CatalogError::InvalidPartOrder);
         }
@@ -341,15 +351,16 @@ impl Catalog {
         for part in &chosen {
             extents.extend(self.extents_of(bucket, &part.body).await?);
         }
-        Ok(LiveObject {
+        let live = LiveObject {
             size: parts.iter().map(|part| part.size).sum(),
             etag,
             headers: object.headers.clone(),
             checksums,
             parts,
-            body: self.place(bucket, extents).await?,
+            body: BodyPlace::Extents(Vec::new()),
             upload: Some(upload),
-        })
+        };
+        Ok((live, extents))
     }
 
     /// Gives an open upload up.

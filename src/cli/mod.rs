@@ -13,6 +13,7 @@ mod cluster;
 mod config;
 mod hints;
 mod key;
+mod kv;
 mod object;
 mod repair;
 mod report;
@@ -102,6 +103,9 @@ enum Command {
     /// Prove that all copies agree, and repair what does not
     #[command(subcommand)]
     Repair(repair::RepairCommand),
+    /// Read, write, delete and list keys of the key-value API
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -164,6 +168,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Report> {
         Command::Object(command) => object::run(&admin()?, command, output).await,
         Command::Key(command) => key::run(&admin()?, command, output).await,
         Command::Repair(command) => repair::run(&admin()?, command, output).await,
+        Command::Kv(command) => Box::pin(kv::run(command, output)).await,
         Command::Config(command) => config::run(command),
         Command::Bench(args) => Box::pin(bench::run(args, output)).await,
     }

@@ -152,18 +152,21 @@ fn banner(config: &Config, credential: &DevCredential) -> String {
         "Quorate is ready: one node, for trying things out. Data: {data}\n\
          \n\
          S3      http://{s3}  {tls}\n\
+         KV      http://{kv}\n\
          Admin   http://{admin}\n\
          \n\
          export AWS_ENDPOINT_URL=http://{s3} AWS_DEFAULT_REGION={region}\n\
          export AWS_ACCESS_KEY_ID={id}\n\
          export AWS_SECRET_ACCESS_KEY={secret}\n\
          export QUORATE_ADMIN_URL=http://{admin} QUORATE_ADMIN_TOKEN={token}\n\
+         export QUORATE_KV_URL=http://{kv}\n\
          \n\
          Next: aws s3 mb s3://first && aws s3 cp README.md s3://first/ && aws s3 ls s3://first\n",
         data = config.node.data_dir.display(),
         s3 = config.s3.listen,
         tls = tls.unwrap_or_default(),
         admin = config.admin.listen,
+        kv = config.kv.listen,
         region = config.s3.region,
         id = credential.access_key_id,
         secret = credential.secret_access_key,

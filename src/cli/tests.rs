@@ -44,6 +44,10 @@ fn what_the_documentation_types_is_understood() {
         "quorate repair resume",
         "quorate key create app --access-key-id ID --secret-access-key S -o json",
         "quorate config check quorate.toml",
+        "quorate kv get b a/b --level eventual --access-key-id i --secret-access-key s -o json",
+        "quorate kv put b k v --w 3 --context c --access-key-id i --secret-access-key s",
+        "quorate kv delete b k --endpoint https://n2:9005 --access-key-id i --secret-access-key s",
+        "quorate kv list b --prefix a/ --delimiter / --access-key-id i --secret-access-key s",
         "quorate bench mixed --endpoint http://a:9000 --endpoint http://b:9000 --bucket b \
          --size 4KiB --concurrency 16 --duration 10s --pid 1 2 --access-key-id i \
          --secret-access-key s -o json",

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -38,6 +39,24 @@ where
     }
 }
 
+/// The other end of a connection: an extension of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its address, if the system knows it still.
+    pub address: Option<SocketAddr>,
+    /// Whether what passes is encrypted.
+    pub encrypted: bool,
+}
+
+impl Caller {
+    /// Whether nobody else can listen: the connection is encrypted, or never leaves this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        let local = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+        self.encrypted || self.address.is_some_and(local)
+    }
+}
+
 /// What a connection needs besides its socket and its service.
 pub(super) struct Connection {
     pub(super) environment: Environment,
@@ -54,19 +73,20 @@ impl Connection {
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let clock = Arc::clone(&self.environment.clock);
+        let caller = Caller { address: stream.peer_addr().ok(), encrypted: tls.is_some() };
         let guarded = StallGuard::new(stream, Arc::clone(&clock), self.limits.write_stall_max);
         let Some(tls) = tls else {
-            return self.speak(guarded, service).await;
+            return self.speak(guarded, caller, service).await;
         };
         let deadline = clock.monotonic() + self.limits.header_timeout;
         match timeout_at(&*clock, deadline, tls.acceptor().accept(guarded)).await {
-            Some(Ok(encrypted)) => self.speak(encrypted, service).await,
+            Some(Ok(encrypted)) => self.speak(encrypted, caller, service).await,
             Some(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             None => tracing::debug!("TLS handshake took too long"),
         }
     }
 
-    async fn speak<T, S, F>(self, stream: T, service: S)
+    async fn speak<T, S, F>(self, stream: T, caller: Caller, service: S)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -75,7 +95,8 @@ impl Connection {
         let (seen, first_request) = watch::channel(false);
         let header_bytes_max = self.limits.header_bytes_max;
         let requests = self.requests.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(caller);
             seen.send_replace(true);
             let fits = header_bytes(request.uri(), request.headers()) <= header_bytes_max;
             let (service, requests) = (service.clone(), requests.clone());

@@ -20,6 +20,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use connection::Caller;
 pub use limits::Limits;
 pub use listener::{Environment, ListenError, Listener, Server, router};
 pub use tls::{Tls, TlsError};

@@ -1,17 +1,23 @@
 //! A node on the real seams, from its configuration to its orderly stop.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::admin::{AdminToken, routes};
-use crate::catalog::CatalogLimits;
+use crate::blob::UpkeepSettings;
+use crate::catalog::{CatalogLimits, CollectionSettings};
 use crate::env::{Clock, OsClock, OsEntropy, Tasks, TokioTasks, blocking};
 use crate::http::{Environment, Limits, Listener, Server, Tls, router};
+use crate::kv::{KvConfig, KvFront};
 use crate::membership::{ChitchatGossip, Gossip, GossipConfig};
 use crate::net::{ClusterSecret, PeerIdentity, QuicConfig, QuicLimits, QuicTransport, Transport};
 use crate::replication::{HintLimits, Patience, RepairSettings};
@@ -165,6 +171,12 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
         },
         patience: Patience { answer: config.limits.request_deadline / 3, ..Patience::default() },
         segment_size: config.store.segment_size,
+        upkeep: UpkeepSettings { scrub_interval: config.store.scrub_interval },
+        collection: CollectionSettings {
+            read_grace: config.store.read_grace,
+            read_grace_min: config.limits.request_deadline * 2,
+            ..CollectionSettings::default()
+        },
         hints: HintLimits { bytes_max: config.hints.bytes_max, age_max: config.hints.age_max },
         repair: RepairSettings {
             interval: config.repair.interval,
@@ -176,35 +188,15 @@ fn settings(config: &Config, secret: &ClusterSecret) -> NodeSettings {
 /// Opens the HTTP ports and serves them.
 async fn listen(config: &Config, node: &Arc<Node>) -> anyhow::Result<Vec<Server>> {
     let seams = &node.seams;
-    let environment =
-        Environment { clock: Arc::clone(&seams.clock), tasks: Arc::clone(&seams.tasks) };
+    let (clock, tasks) = (Arc::clone(&seams.clock), Arc::clone(&seams.tasks));
     let limits = Limits {
         connections_max: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
         requests_max: usize::try_from(config.limits.requests).unwrap_or(usize::MAX),
         ..Limits::default()
     };
-    let front = S3Front::new(
-        node.catalog.clone(),
-        S3Config {
-            region: config.s3.region.clone(),
-            root_domains: config.s3.root_domains.clone(),
-            default_level: config.s3.default_level,
-            clock: Arc::clone(&seams.clock),
-            entropy: Arc::clone(&seams.entropy),
-        },
-    );
-    let s3 = move |request| {
-        let front = front.clone();
-        async move { front.handle(request).await }
-    };
-    let mut servers = Vec::new();
-    let plain = Listener::bind("s3", config.s3.listen, limits, None).await?;
-    servers.push(plain.serve(environment.clone(), s3.clone()));
-    if let Some(address) = config.s3.tls_listen {
-        let tls = server_certificate(config)?;
-        let secure = Listener::bind("s3.tls", address, limits, Some(tls)).await?;
-        servers.push(secure.serve(environment.clone(), s3));
-    }
+    let environment = Environment { clock, tasks };
+    let mut ports = Ports { environment, limits, servers: Vec::new() };
+    open_clients_ports(&mut ports, config, node).await?;
     let control = Arc::new(Control {
         node: Arc::clone(node),
         partitions: PartitionCount::new(config.cluster.partitions)?,
@@ -212,9 +204,78 @@ async fn listen(config: &Config, node: &Arc<Node>) -> anyhow::Result<Vec<Server>
     });
     let token = config.admin.token.as_ref().context("admin.token is missing")?;
     let admin = router(routes(control, AdminToken::new(token.reveal())));
-    let port = Listener::bind("admin", config.admin.listen, limits, None).await?;
-    servers.push(port.serve(environment, admin));
-    Ok(servers)
+    ports.open("admin", config.admin.listen, None, admin).await?;
+    Ok(ports.servers)
+}
+
+/// Opens the ports of the S3 and the key-value API.
+async fn open_clients_ports(
+    ports: &mut Ports,
+    config: &Config,
+    node: &Arc<Node>,
+) -> anyhow::Result<()> {
+    let (clock, entropy) = (&node.seams.clock, &node.seams.entropy);
+    let front = S3Front::new(
+        node.catalog.clone(),
+        S3Config {
+            region: config.s3.region.clone(),
+            root_domains: config.s3.root_domains.clone(),
+            default_level: config.s3.default_level,
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        },
+    );
+    let s3 = move |request| {
+        let front = front.clone();
+        async move { front.handle(request).await }
+    };
+    ports.open("s3", config.s3.listen, None, s3.clone()).await?;
+    if let Some(address) = config.s3.tls_listen {
+        ports.open("s3.tls", address, Some(server_certificate(config)?), s3).await?;
+    }
+    let front = KvFront::new(
+        node.catalog.clone(),
+        KvConfig {
+            region: config.s3.region.clone(),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        },
+    );
+    let kv = move |request| {
+        let front = front.clone();
+        async move { front.handle(request).await }
+    };
+    ports.open("kv", config.kv.listen, None, kv.clone()).await?;
+    if let Some(address) = config.kv.tls_listen {
+        ports.open("kv.tls", address, Some(server_certificate(config)?), kv).await?;
+    }
+    Ok(())
+}
+
+/// The HTTP ports of a node.
+struct Ports {
+    environment: Environment,
+    limits: Limits,
+    servers: Vec<Server>,
+}
+
+impl Ports {
+    /// Binds one more and serves it.
+    async fn open<S, F>(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<Tls>,
+        service: S,
+    ) -> anyhow::Result<()>
+    where
+        S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let port = Listener::bind(name, address, self.limits, tls).await?;
+        self.servers.push(port.serve(self.environment.clone(), service));
+        Ok(())
+    }
 }
 
 fn server_certificate(config: &Config) -> anyhow::Result<Tls> {

@@ -1,15 +1,14 @@
 //! Builds a node from its settings and its seams. The simulation calls the same functions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::blob::Blobs;
-use crate::catalog::{Catalog, CatalogLimits, SecretBox};
+use crate::blob::{Blobs, UpkeepSettings};
+use crate::catalog::{Catalog, CatalogLimits, CollectionSettings, SecretBox};
 use crate::causality::HybridTime;
-use crate::env::{Clock, Entropy, Monotonic, Tasks, blocking};
+use crate::env::{Clock, Entropy, Monotonic, TaskHandle, Tasks, blocking};
 use crate::membership::{
     Gossip, Identity, LayoutHolder, Membership, MembershipSeams, Memory, Rebuilding, own_facts,
 };
@@ -60,6 +59,10 @@ pub struct NodeSettings {
     pub hints: HintLimits,
     /// How its copies are compared with others.
     pub repair: RepairSettings,
+    /// How thoroughly it looks after its bytes.
+    pub upkeep: UpkeepSettings,
+    /// When it frees bytes that lost their name.
+    pub collection: CollectionSettings,
 }
 
 /// The seams that a node needs before it has an identity.
@@ -165,6 +168,8 @@ pub struct Node {
     pub settings: NodeSettings,
     /// When it started.
     pub started: Monotonic,
+    /// What looks after its bytes.
+    _workers: Vec<TaskHandle>,
 }
 
 impl Node {
@@ -201,14 +206,13 @@ impl Node {
         .with_patience(settings.patience)
         .with_hint_limits(settings.hints)
         .with_standing(Arc::clone(&memory.rebuilding) as Arc<dyn OwnStanding>);
-        let blobs = Blobs::new(coordinator.clone(), segments);
+        let blobs = Blobs::new(coordinator.clone(), segments)?;
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
-        let companion = catalog.companion();
-        let companions = [TableId::Objects, TableId::Uploads].map(|t| (t, Arc::clone(&companion)));
-        coordinator.replica().set_companions(BTreeMap::from(companions));
         let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
         report_whole(&repair, &memory.rebuilding);
+        hints.set_pusher(Arc::new(blobs.clone()));
+        let workers = look_after_bytes(&settings, &catalog, &blobs);
         let membership = Membership::new(
             MembershipSeams {
                 clock: Arc::clone(&seams.clock),
@@ -242,6 +246,7 @@ impl Node {
             seams,
             settings,
             started,
+            _workers: workers,
         });
         node.begin_to_speak();
         Ok(node)
@@ -357,9 +362,12 @@ fn open_repair(
 ) -> Result<(Arc<Hints>, Arc<Repair>), StartError> {
     let replica = coordinator.replica();
     let floors = Floors::open(replica.rows().clone(), Arc::clone(coordinator.site()))?;
-    let kept = Arc::clone(coordinator.kept()) as Arc<dyn Guard>;
-    // What is kept last: it counts what the others let in.
-    replica.set_guards(vec![catalog.guard(), Arc::clone(&floors) as Arc<dyn Guard>, kept]);
+    // The ledger last: it counts what the others let in.
+    replica.set_guards(vec![
+        catalog.guard(),
+        Arc::clone(&floors) as Arc<dyn Guard>,
+        Arc::clone(coordinator.kept()) as Arc<dyn Guard>,
+    ]);
     let hints = Hints::new(coordinator.clone());
     let of_buckets = catalog.clone();
     let copies = Box::new(move || most_copies(&of_buckets));
@@ -371,6 +379,17 @@ fn open_repair(
 fn most_copies(catalog: &Catalog) -> usize {
     let most = catalog.buckets().iter().map(|bucket| bucket.n).max();
     usize::from(most.unwrap_or(0)).max(COPIES)
+}
+
+/// Lets bytes follow their records: in the batch of each change, and by workers from then on.
+fn look_after_bytes(settings: &NodeSettings, catalog: &Catalog, blobs: &Blobs) -> Vec<TaskHandle> {
+    let mut companions = catalog.companions();
+    companions.insert(TableId::Extents, blobs.companion());
+    catalog.coordinator().replica().set_companions(companions);
+    let mut workers = blobs.start_upkeep(settings.upkeep);
+    workers.push(catalog.start_collection(settings.collection));
+    workers.push(catalog.start_orphanage(settings.collection.read_grace));
+    workers
 }
 
 async fn open_segments(

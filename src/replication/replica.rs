@@ -78,6 +78,22 @@ pub(crate) fn digest_of_held(record: Option<&Bytes>) -> Digest {
     record.map(|record| digest_of(record))
 }
 
+/// The hash by which this node's stints know a row.
+fn slot_of(key: &[u8]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = digest_of(key);
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// A write that is minted and not durable yet. Dropped so, by an error or by a caller that does
+/// not wait any longer, it ends all stints.
+struct Unsettled<'a>(&'a Site);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.forget_actors();
+    }
+}
+
 /// What a decision under a row's lock comes to.
 struct Settled {
     batch: Batch,
@@ -228,13 +244,16 @@ impl Replica {
         self.check_room(write.purpose)?;
         let key = write.row.stored(write.partition);
         let site = Arc::clone(&self.site);
+        let slot = slot_of(&key);
+        // If it breaks off, others may have the minted dot, and this node has forgotten it.
+        let unsettled = Unsettled(&self.site);
         let updated = self
             .rows
             .update(write.row.table.family(), key.clone(), |value| {
                 self.judge(&write, &facts, None, value)?;
                 let mut clock = HybridTime::default();
                 let made = schema.mint(value.map(record_in), write.record, &mut |current| {
-                    let (version, time) = site.mint(current, above);
+                    let (version, time) = site.mint(slot, current, above);
                     clock = time;
                     version
                 })?;
@@ -247,9 +266,8 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await;
-        if updated.is_err() {
-            // Others may have the minted dot, and this node has forgotten it.
-            self.site.forget_actors();
+        if updated.is_ok() {
+            std::mem::forget(unsettled);
         }
         self.notify(write.row, updated??).await
     }
@@ -385,6 +403,7 @@ impl Replica {
     fn remove(&self, row: &RowKey, partition: Partition, value: Option<&[u8]>, batch: &mut Batch) {
         let Some(value) = value else { return };
         let key = row.stored(partition);
+        self.site.forget_row(slot_of(&key));
         change_leaf(batch, row, partition, (Some(value), None));
         if let Some(companion) = self.companions.get().and_then(|all| all.get(&row.table)) {
             companion.discard(row, record_in(value), batch);
@@ -502,11 +521,12 @@ impl Replica {
         scan: ScanRequest,
     ) -> Result<Vec<SliceRows>, ReplicationError> {
         let meta = Arc::clone(self.rows.meta());
+        let schema = Arc::clone(self.schema(scan.table)?);
         blocking(&self.site.tasks, move || {
             scan.slices
                 .iter()
                 .zip(&partitions)
-                .map(|(slice, partition)| scan_slice(&*meta, &scan, slice, *partition))
+                .map(|(slice, partition)| scan_slice((&*meta, &*schema), &scan, slice, *partition))
                 .collect::<Result<Vec<_>, StoreError>>()
         })
         .await

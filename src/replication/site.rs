@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::causality::{Actor, HybridClock, HybridTime, Stamp};
+use crate::causality::{HybridClock, HybridTime, Stamp, Stints};
 use crate::env::{Clock, Entropy, Tasks};
 use crate::membership::Clocks;
 use crate::net::LinkFacts;
@@ -33,8 +33,7 @@ pub struct Site {
     /// How its peers' wall clocks stand to its own.
     pub clocks: Arc<Clocks>,
     hybrid: Mutex<HybridClock>,
-    stints: AtomicU64,
-    stints_from: AtomicU64,
+    stints: Stints,
     layout_version: AtomicU64,
 }
 
@@ -56,17 +55,17 @@ impl Site {
             tasks,
             clocks: Arc::default(),
             hybrid: Mutex::new(HybridClock::new(floor, CLOCK_DRIFT_MAX)),
-            stints: AtomicU64::new(0),
-            stints_from: AtomicU64::new(0),
+            stints: Stints::new(node, boot),
             layout_version: AtomicU64::new(0),
         })
     }
 
-    /// The version of a write that replaces `current`, which is what this replica holds, and
-    /// `above`, which another owner is known to hold.
+    /// The version of a write of the row with the hash `row` that replaces `current`, which is
+    /// what this replica holds, and `above`, which another owner is known to hold.
     /// Also tells this node's own clock, which a record from the future does not drag along.
     pub(crate) fn mint(
         &self,
+        row: u64,
         current: Option<&Version>,
         above: Option<&Version>,
     ) -> (Version, HybridTime) {
@@ -88,7 +87,8 @@ impl Site {
             }
             (current, above) => current.or_else(|| above.cloned()),
         };
-        let mut version = Version::succeed(base.as_ref(), self.actor(current), stamp, era);
+        let actor = self.stints.actor(row, current.map(|version| &version.seen));
+        let mut version = Version::succeed(base.as_ref(), actor, stamp, era);
         // A write that met a newer one is minted again: what stands here is its first attempt.
         let attempt = current.filter(|current| current.stamp.node == self.node);
         version.repeats = attempt
@@ -121,8 +121,13 @@ impl Site {
 
     /// Makes every later write count from a new actor: a dot was minted that is not stored here.
     pub(crate) fn forget_actors(&self) {
-        let next = self.stints.load(Ordering::Acquire);
-        self.stints_from.fetch_max(next, Ordering::AcqRel);
+        self.stints.forget_all();
+    }
+
+    /// Makes the next write of the row with the hash `row` count from a new actor: this node's
+    /// record of it is being removed.
+    pub(crate) fn forget_row(&self, row: u64) {
+        self.stints.forget(row);
     }
 
     /// A time that no earlier write of this node has.
@@ -134,23 +139,6 @@ impl Site {
     /// Notes which layout is in force, for the headers of frames.
     pub fn set_layout_version(&self, version: u64) {
         self.layout_version.store(version, Ordering::Release);
-    }
-
-    /// An actor that this boot may count on for a key: the one it used before, else a new stint,
-    /// so that its entry never covers a write that this node has forgotten (Riak's kv679).
-    fn actor(&self, current: Option<&Version>) -> Actor {
-        let known = current.and_then(|version| {
-            version.seen.iter().map(|(actor, _)| actor).find(|actor| {
-                actor.node == self.node
-                    && actor.boot == self.boot
-                    && actor.stint >= self.stints_from.load(Ordering::Acquire)
-            })
-        });
-        known.unwrap_or_else(|| Actor {
-            node: self.node,
-            boot: self.boot,
-            stint: self.stints.fetch_add(1, Ordering::Relaxed),
-        })
     }
 }
 

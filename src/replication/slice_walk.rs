@@ -9,7 +9,7 @@ use super::message::{ScanRequest, SliceRequest, Want};
 use super::replica::digest_of;
 use super::scan::{ROWS_PASSED_MAX, ScanItem, SliceRows, Tombstone};
 use super::stored::{RowFlags, record_in};
-use super::table::stored_key;
+use super::table::{Schema, stored_key};
 
 /// What one answer to a scan may hold, all slices together: well below what a message may.
 const SCAN_BYTES_MAX: usize = 2 << 20;
@@ -19,7 +19,7 @@ const ITEM_BYTES: usize = 32;
 
 /// Scans one slice. Blocks.
 pub(super) fn scan_slice(
-    meta: &dyn MetaStore,
+    (meta, schema): (&dyn MetaStore, &dyn Schema),
     scan: &ScanRequest,
     slice: &SliceRequest,
     partition: Partition,
@@ -30,6 +30,7 @@ pub(super) fn scan_slice(
     let range = KeyRange { start: from.to_vec(), end: KeyRange::prefix(whole.to_vec()).end };
     let mut walk = SliceWalk {
         scan,
+        schema,
         limit: slice.limit as usize,
         passed: 0,
         bytes: 0,
@@ -46,6 +47,7 @@ pub(super) fn scan_slice(
 /// The state of one slice's scan.
 struct SliceWalk<'a> {
     scan: &'a ScanRequest,
+    schema: &'a dyn Schema,
     limit: usize,
     passed: usize,
     bytes: usize,
@@ -78,13 +80,14 @@ impl SliceWalk<'_> {
             });
             return crate::store::next_prefix(&seek).map_or(Visit::Stop, Visit::Seek);
         }
-        let whole = self.scan.want != Want::Digest;
-        self.bytes += sort.len() + ITEM_BYTES + if whole { record.len() } else { 0 };
+        let shown = (self.scan.want != Want::Digest)
+            .then(|| self.schema.listed(record).unwrap_or_else(|| Bytes::copy_from_slice(record)));
+        self.bytes += sort.len() + ITEM_BYTES + shown.as_ref().map_or(0, Bytes::len);
         self.items.push(ScanItem::Row {
             sort: Bytes::copy_from_slice(sort),
             digest: digest_of(record),
             tombstone: if gone { Tombstone::Gone } else { Tombstone::Live },
-            record: whole.then(|| Bytes::copy_from_slice(record)),
+            record: shown,
         });
         Visit::Next
     }

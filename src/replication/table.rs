@@ -10,6 +10,7 @@ use crate::codec::{Crc32c, Format, FormatError, decode_format, encode_format};
 use crate::ring::{Layout, Partition};
 use crate::store::Family;
 
+use super::error::ReplicationError;
 use super::version::Version;
 
 /// A replicated table. The numbers are part of the wire format.
@@ -126,6 +127,20 @@ pub trait Record: Format + Clone + Send + Sync + 'static {
         self
     }
 
+    /// Why an owner must refuse a client's write, which was minted from `current` to this record.
+    fn refusal(&self, _current: Option<&Self>) -> Option<String> {
+        None
+    }
+
+    /// Whether scans show less of a record than it holds.
+    const LISTED_ABRIDGED: bool = false;
+
+    /// What scans show of it.
+    #[must_use]
+    fn abridged(self) -> Self {
+        self
+    }
+
     /// Whether a write that meets a newer one at another owner has lost, and must be minted
     /// again above it. Records that keep concurrent writes side by side lose none.
     fn can_lose(&self) -> bool {
@@ -157,13 +172,16 @@ pub(crate) trait Schema: Send + Sync {
     fn merge(&self, current: Option<&[u8]>, incoming: &[u8]) -> Result<Merging, FormatError>;
 
     /// Makes `record`, as a client wrote it, a write with the version that `mint` makes, and
-    /// merges it.
+    /// merges it; or says why it must be refused.
     fn mint(
         &self,
         current: Option<&[u8]>,
         record: &[u8],
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
-    ) -> Result<Minted, FormatError>;
+    ) -> Result<Minted, ReplicationError>;
+
+    /// What scans show of `record`, if that is less than all of it.
+    fn listed(&self, record: &[u8]) -> Option<Bytes>;
 
     /// `record` in the format that this release writes.
     fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError>;
@@ -281,11 +299,23 @@ impl<R: Record> Schema for SchemaOf<R> {
         current: Option<&[u8]>,
         record: &[u8],
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
-    ) -> Result<Minted, FormatError> {
+    ) -> Result<Minted, ReplicationError> {
         let current = with_bytes::<R>(current)?;
         let record = decode_format::<R>(record)?;
-        let record = record.minted(current.as_ref().map(|(current, _)| current), mint);
+        let standing = current.as_ref().map(|(current, _)| current);
+        let record = record.minted(standing, mint);
+        if let Some(reason) = record.refusal(standing) {
+            return Err(ReplicationError::Rejected(reason));
+        }
         Ok(Minted { record: encoded(&record)?, merged: merge_decoded(current, record)?.merged })
+    }
+
+    fn listed(&self, record: &[u8]) -> Option<Bytes> {
+        if !R::LISTED_ABRIDGED {
+            return None;
+        }
+        // A record that cannot be read is shown as it is: whoever reads it will say so.
+        decode_format::<R>(record).ok().and_then(|record| encoded(&record.abridged()).ok())
     }
 
     fn upgraded(&self, record: &[u8]) -> Result<Bytes, FormatError> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::auth::Authenticator;
 use crate::catalog::{BucketRecord, Catalog, Credential};
 use crate::env::{Clock, Entropy};
 use crate::replication::Level;
 
-use super::auth::Authenticator;
 use super::authorize::Access;
 use super::error::S3Error;
 use super::reply::RequestIds;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::StatusCode;
 
+use crate::auth::{AuthCode, AuthError};
 use crate::catalog::{BodyError, CatalogError};
 use crate::replication::Outcome;
 
@@ -216,6 +217,25 @@ impl fmt::Display for S3Error {
 }
 
 impl std::error::Error for S3Error {}
+
+impl From<AuthError> for S3Error {
+    fn from(error: AuthError) -> Self {
+        let code = match error.code {
+            AuthCode::AccessDenied => Code::AccessDenied,
+            AuthCode::AuthorizationHeaderMalformed => Code::AuthorizationHeaderMalformed,
+            AuthCode::AuthorizationQueryParametersError => Code::AuthorizationQueryParametersError,
+            AuthCode::InvalidAccessKeyId => Code::InvalidAccessKeyId,
+            AuthCode::InvalidArgument => Code::InvalidArgument,
+            AuthCode::InvalidRequest => Code::InvalidRequest,
+            AuthCode::InvalidToken => Code::InvalidToken,
+            AuthCode::InvalidUri => Code::InvalidUri,
+            AuthCode::NotImplemented => Code::NotImplemented,
+            AuthCode::RequestTimeTooSkewed => Code::RequestTimeTooSkewed,
+            AuthCode::SignatureDoesNotMatch => Code::SignatureDoesNotMatch,
+        };
+        Self { message: error.message, details: error.details, ..Self::new(code) }
+    }
+}
 
 impl From<BodyError> for S3Error {
     fn from(error: BodyError) -> Self {

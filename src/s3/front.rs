@@ -9,11 +9,11 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use tracing::Instrument as _;
 
+use crate::auth::{Authenticated, Authenticator, Payload};
 use crate::catalog::{Catalog, CatalogError};
 use crate::env::{Clock, Entropy, deadline_in, timeout_at};
 use crate::replication::{Level, Outcome};
 
-use super::auth::{Authenticated, Authenticator, Payload};
 use super::authorize::authorize;
 use super::body::{Promise, Unread};
 use super::call::{Call, Shared};

@@ -14,24 +14,23 @@
 //! adding a CRC64NVME of its own is not followed, since every byte is checked against a CRC32C
 //! of ours anyway.
 
-mod auth;
 mod authorize;
 mod body;
 mod call;
 mod conditions;
-mod dates;
 mod error;
 mod front;
 mod headers;
 mod metrics;
 mod operation;
 mod ops;
-mod percent;
 mod range;
 mod reply;
 mod request;
 mod router;
 mod slow;
 mod xml;
+
+use crate::auth::{dates, percent};
 
 pub use front::{S3Config, S3Front};

@@ -1,42 +1,13 @@
 //! A request's head, taken apart once: host and path to bucket and key, the query, the headers.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use std::ops::Deref;
 
+use http::{HeaderName, HeaderValue, request::Parts};
+
+use crate::auth::Head;
 use crate::types::{InvalidKey, Key};
 
 use super::error::{Code, S3Error};
-use super::percent;
-
-/// The decoded query, in the order sent.
-#[derive(Debug, Default)]
-pub(crate) struct Query {
-    /// Names and values; `None` where there was no `=`.
-    pub(crate) pairs: Vec<(String, Option<String>)>,
-}
-
-impl Query {
-    fn parse(raw: &str) -> Result<Self, S3Error> {
-        let pair = |text: &str| match text.split_once('=') {
-            Some((name, value)) => {
-                Ok((percent::decode_query(name)?, Some(percent::decode_query(value)?)))
-            }
-            None => Ok((percent::decode_query(text)?, None)),
-        };
-        let pairs = raw.split('&').filter(|text| !text.is_empty()).map(pair);
-        Ok(Self { pairs: pairs.collect::<Result<_, S3Error>>()? })
-    }
-
-    /// The value of that parameter, empty if it has none.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.pairs.iter().find(|(other, _)| other == name)?;
-        Some(value.as_deref().unwrap_or_default())
-    }
-
-    /// Whether the parameter is there.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.pairs.iter().any(|(other, _)| other == name)
-    }
-}
 
 /// Query parameters of version 4 that are no headers.
 const PRESIGNING: [&str; 8] = [
@@ -53,31 +24,12 @@ const PRESIGNING: [&str; 8] = [
 /// A request without its body.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// GET, PUT, …
-    pub(crate) method: Method,
-    /// The decoded path, for signatures and error bodies.
-    pub(crate) path: String,
-    /// The query.
-    pub(crate) query: Query,
-    /// The headers.
-    pub(crate) headers: HeaderMap,
-    /// The host as the client named it, with port.
-    pub(crate) host: String,
+    /// What signatures cover of it.
+    pub(crate) head: Head,
     /// The bucket named by path or virtual host.
     pub(crate) bucket: Option<String>,
     /// The key, not checked yet.
     pub(crate) key: Option<String>,
-    /// Whether the bucket came from the host.
-    pub(crate) addressing: Addressing,
-}
-
-/// Where the bucket's name stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Addressing {
-    /// `/bucket/key`.
-    Path,
-    /// `bucket.root.domain/key`.
-    VirtualHost,
 }
 
 impl Request {
@@ -86,20 +38,10 @@ impl Request {
     /// # Errors
     /// InvalidURI if the path or query is not decodable.
     pub(crate) fn parse(parts: Parts, root_domains: &[String]) -> Result<Self, S3Error> {
-        let host = match parts.headers.get(header::HOST) {
-            Some(host) => host.to_str().map_err(|_| Code::InvalidUri)?.to_owned(),
-            None => parts.uri.authority().map(ToString::to_string).unwrap_or_default(),
-        };
-        let path = percent::decode(parts.uri.path())?;
-        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        let virtual_bucket = bucket_of_host(&host, root_domains);
-        let addressing = match virtual_bucket {
-            Some(_) => Addressing::VirtualHost,
-            None => Addressing::Path,
-        };
-        let rest = path.strip_prefix('/').unwrap_or(&path);
-        let (bucket, key) = match virtual_bucket {
-            Some(bucket) => (bucket, rest),
+        let head = Head::parse(parts, |host| bucket_of_host(host, root_domains))?;
+        let rest = head.path.strip_prefix('/').unwrap_or(&head.path);
+        let (bucket, key) = match &head.host_bucket {
+            Some(bucket) => (bucket.clone(), rest),
             None => match rest.split_once('/') {
                 Some((bucket, key)) => (bucket.to_owned(), key),
                 None => (rest.to_owned(), ""),
@@ -107,30 +49,25 @@ impl Request {
         };
         let filled = |text: String| Some(text).filter(|text| !text.is_empty());
         let key = filled(key.to_owned());
-        let (method, headers) = (parts.method, parts.headers);
-        Ok(Self { method, path, query, headers, host, bucket: filled(bucket), key, addressing })
-    }
-
-    /// The header as text; a value that is no visible ASCII counts as absent.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        Ok(Self { bucket: filled(bucket), key, head })
     }
 
     /// Takes headers that a presigned URL carries in its query for what they are: SDKs move
     /// `x-amz-acl`, `x-amz-meta-*` and their like there, signed with the rest. Checksums stay
     /// behind: JavaScript's SDK signs the one of an empty body into every URL.
     pub(crate) fn adopt_presigned_headers(&mut self) {
-        for (name, value) in &self.query.pairs {
+        let Head { query, headers, .. } = &mut self.head;
+        for (name, value) in &query.pairs {
             let name = name.to_ascii_lowercase();
             let adopted = name.starts_with("x-amz-")
                 && !PRESIGNING.contains(&name.as_str())
                 && !name.contains("checksum")
-                && !self.headers.contains_key(&name);
+                && !headers.contains_key(&name);
             let value = value.as_deref().unwrap_or_default();
             if let (true, Ok(name), Ok(value)) =
                 (adopted, HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes()))
             {
-                self.headers.insert(name, value);
+                headers.insert(name, value);
             }
         }
     }
@@ -170,6 +107,14 @@ impl Request {
     }
 }
 
+impl Deref for Request {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
 /// A key from its text.
 ///
 /// # Errors
@@ -199,7 +144,7 @@ fn bucket_of_host(host: &str, root_domains: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Addressing, Request};
+    use super::Request;
 
     fn request(uri: &str, host: &str) -> Request {
         let (parts, ()) =
@@ -225,7 +170,7 @@ mod tests {
         assert_eq!(request("/photos", "h").key, None);
         assert_eq!(request("/photos/", "h").key, None);
         assert_eq!(request("/photos//", "h").key.as_deref(), Some("/"));
-        assert_eq!(request("/", "b.s3.example.org").addressing, Addressing::VirtualHost);
+        assert_eq!(request("/", "b.s3.example.org").bucket.as_deref(), Some("b"));
         assert_eq!(request("/", "h").bucket, None);
     }
 

@@ -57,6 +57,7 @@ class Node:
         self.folder = cluster.folder / f"node-{number}"
         self.data_dir = pathlib.Path(data_dir) if data_dir else self.folder / "data"
         self.s3_port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
+        self.kv_port, self.kv_tls_port = free_port(), free_port()
         self.peer_port = free_port(socket.SOCK_DGRAM)
         self.config = self.folder / "quorate.toml"
         self.log = self.folder / "log"
@@ -69,6 +70,10 @@ class Node:
     @property
     def tls_endpoint(self):
         return f"https://localhost:{self.tls_port}"
+
+    @property
+    def kv_url(self):
+        return f"http://127.0.0.1:{self.kv_port}"
 
     @property
     def admin_url(self):
@@ -102,9 +107,15 @@ listen = "127.0.0.1:{self.s3_port}"
 tls_listen = "127.0.0.1:{self.tls_port}"
 root_domains = ["localhost", "s3.localhost"]
 
+[kv]
+listen = "127.0.0.1:{self.kv_port}"
+tls_listen = "127.0.0.1:{self.kv_tls_port}"
+
 [admin]
 listen = "127.0.0.1:{self.admin_port}"
 token = "{self.cluster.token}"
+
+{self.cluster.more_config}
 """
         )
 
@@ -209,10 +220,11 @@ token = "{self.cluster.token}"
 class Cluster:
     """Nodes that form one cluster, in a temporary folder."""
 
-    def __init__(self, count, data_dirs=None):
+    def __init__(self, count, data_dirs=None, more_config=""):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="quorate-e2e-"))
         self.secret = secrets.token_hex(32)
         self.token = secrets.token_hex(32)
+        self.more_config = more_config
         self.nodes = []
         self.key = None
         for number in range(1, count + 1):

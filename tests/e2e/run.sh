@@ -10,7 +10,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
 VENV=${XDG_CACHE_HOME:-$HOME/.cache}/quorate/e2e-venv
 # Versions are bounded so that a new major release of a client does not break a checkout.
-PACKAGES=('boto3>=1.40,<2' 'awscli>=1.42,<2' 'awscrt>=0.23,<1' 'pytest>=8,<10')
+PACKAGES=('boto3>=1.40,<2' 'awscli>=1.42,<2' 'awscrt>=0.23,<1' 'pytest>=8,<10'
+    'openapi-spec-validator>=0.7,<1')
 QUORATE_BIN=${QUORATE_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release/quorate}
 
 fail() { printf 'e2e: %s\n' "$*" >&2; exit 1; }

@@ -100,7 +100,7 @@ def test_random_datagrams_at_the_peer_port_change_nothing(target):
                 time.sleep(0.001)
 
 
-@pytest.mark.parametrize("port", ["s3_port", "tls_port", "admin_port"])
+@pytest.mark.parametrize("port", ["s3_port", "tls_port", "kv_port", "admin_port"])
 def test_random_bytes_at_a_port_change_nothing(target, port):
     rng = random.Random(port)
     for _ in range(40):

@@ -29,7 +29,7 @@ const PATH: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Whose certificates are good.
-pub(super) enum Trust {
+pub(in crate::cli) enum Trust {
     /// Those that the system trusts.
     System,
     /// Those in this PEM file.
@@ -56,9 +56,12 @@ pub(super) struct Moved {
     pub(super) bytes: u64,
 }
 
-struct Endpoint {
-    base: String,
-    host: String,
+/// Where an API is served.
+pub(in crate::cli) struct Endpoint {
+    /// Scheme, host and port.
+    pub(in crate::cli) base: String,
+    /// What the `host` header says.
+    pub(in crate::cli) host: String,
 }
 
 /// Talks to one bucket through one or several endpoints in turn.
@@ -250,11 +253,12 @@ async fn kind_of(answer: Response<Incoming>) -> String {
     }
 }
 
-fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+/// Takes a URL without a path apart.
+pub(in crate::cli) fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
     let uri: Uri = url.parse().with_context(|| format!("'{url}' is no URL"))?;
     let whole = matches!(uri.scheme_str(), Some("http" | "https")) && uri.path() == "/";
     let Some(authority) = uri.authority().filter(|_| whole) else {
-        bail!("'{url}' is no S3 endpoint: write for instance http://127.0.0.1:9000");
+        bail!("'{url}' is no endpoint: write for instance http://127.0.0.1:9000");
     };
     let host = match (uri.scheme_str(), uri.port_u16()) {
         // Clients leave a scheme's own port out of the Host header, and so out of the signature.

@@ -6,13 +6,13 @@
 //!    servers', so that nobody takes one for the other.
 //! 3. What failed is counted by kind and never in the latencies.
 
-mod client;
+pub(super) mod client;
 mod content;
 mod load;
 mod report;
-mod sign;
+pub(super) mod sign;
 mod stats;
-mod trust;
+pub(super) mod trust;
 mod usage;
 
 #[cfg(test)]

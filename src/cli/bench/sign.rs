@@ -11,10 +11,10 @@ use crate::env::UnixMillis;
 use crate::node::config::Secret;
 
 /// What stands in for the body's hash: the client would spend more on it than on all else.
-pub(super) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+pub(in crate::cli) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// Signs requests of one credential.
-pub(super) struct Signer {
+pub(in crate::cli) struct Signer {
     access_key_id: String,
     secret: Secret,
     region: String,
@@ -23,35 +23,39 @@ pub(super) struct Signer {
 }
 
 /// The two headers that a signature needs.
-pub(super) struct Signed {
+pub(in crate::cli) struct Signed {
     /// `x-amz-date`.
-    pub(super) date: String,
+    pub(in crate::cli) date: String,
     /// `authorization`.
-    pub(super) authorization: String,
+    pub(in crate::cli) authorization: String,
 }
 
 /// What is signed of a request. Path and query are percent-encoded already.
-pub(super) struct Signable<'a> {
+pub(in crate::cli) struct Signable<'a> {
     /// The method.
-    pub(super) method: &'a str,
+    pub(in crate::cli) method: &'a str,
     /// The `host` header.
-    pub(super) host: &'a str,
+    pub(in crate::cli) host: &'a str,
     /// The path.
-    pub(super) path: &'a str,
+    pub(in crate::cli) path: &'a str,
     /// The query, its parameters in order.
-    pub(super) query: &'a str,
+    pub(in crate::cli) query: &'a str,
 }
 
 impl Signer {
     /// A signer for `region`.
-    pub(super) fn new(access_key_id: String, secret: Secret, region: String) -> Self {
+    pub(in crate::cli) fn new(access_key_id: String, secret: Secret, region: String) -> Self {
         let nothing = hmac::Key::new(hmac::HMAC_SHA256, b"");
         let today = Mutex::new((String::new(), nothing));
         Self { access_key_id, secret, region, today }
     }
 
     /// Signs a request that is sent now.
-    pub(super) fn sign(&self, request: &Signable<'_>, now: UnixMillis) -> anyhow::Result<Signed> {
+    pub(in crate::cli) fn sign(
+        &self,
+        request: &Signable<'_>,
+        now: UnixMillis,
+    ) -> anyhow::Result<Signed> {
         let seconds = i64::try_from(now.0 / 1_000)?;
         let form = format_description!("[year][month][day]T[hour][minute][second]Z");
         let date = OffsetDateTime::from_unix_timestamp(seconds)?.format(form)?;

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::client::Trust;
 
 /// A connector for http and https.
-pub(super) fn connector(trust: &Trust) -> anyhow::Result<HttpsConnector<HttpConnector>> {
+pub(in crate::cli) fn connector(trust: &Trust) -> anyhow::Result<HttpsConnector<HttpConnector>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut plain = HttpConnector::new();
     plain.set_nodelay(true);

@@ -97,16 +97,19 @@ impl Config {
         if !reachable {
             faults.add("peer.advertise", reason);
         }
-        let (s3, admin) = (self.s3.listen, self.admin.listen);
-        if collide(s3, admin) {
-            faults.add("admin.listen", "is s3.listen already");
-        }
-        if let Some(tls) = self.s3.tls_listen {
-            if collide(s3, tls) {
-                faults.add("s3.tls_listen", "is s3.listen already");
-            }
-            if collide(admin, tls) {
-                faults.add("s3.tls_listen", "is admin.listen already");
+        let listeners = [
+            ("s3.listen", Some(self.s3.listen)),
+            ("admin.listen", Some(self.admin.listen)),
+            ("s3.tls_listen", self.s3.tls_listen),
+            ("kv.listen", Some(self.kv.listen)),
+            ("kv.tls_listen", self.kv.tls_listen),
+        ];
+        let listeners: Vec<(&'static str, SocketAddr)> =
+            listeners.into_iter().filter_map(|(key, address)| Some((key, address?))).collect();
+        for (position, (key, address)) in listeners.iter().enumerate() {
+            let earlier = listeners[..position].iter().find(|(_, other)| collide(*other, *address));
+            if let Some((other, _)) = earlier {
+                faults.add(key, format!("is {other} already"));
             }
         }
     }
@@ -116,7 +119,8 @@ impl Config {
         if s3.tls_cert.is_some() != s3.tls_key.is_some() {
             faults.add("s3.tls_cert", "s3.tls_cert and s3.tls_key need each other");
         }
-        if s3.tls_cert.is_some() && s3.tls_listen.is_none() {
+        let served = s3.tls_listen.is_some() || self.kv.tls_listen.is_some();
+        if s3.tls_cert.is_some() && !served {
             faults.add("s3.tls_cert", "s3.tls_listen is not set: nothing would use it");
         }
     }
@@ -157,6 +161,11 @@ impl Config {
         }
         if limits.connections < 1 {
             faults.add("limits.connections", "must be 1 at least");
+        }
+        let grace_min = limits.request_deadline * 2;
+        if store.read_grace < grace_min {
+            let reason = "must be twice limits.request_deadline at least: readers need that long";
+            faults.add("store.read_grace", reason);
         }
         let enough = limits.request_deadline >= Duration::from_secs(1);
         if !enough {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::env::Entropy;
 use crate::types::ByteCount;
 
-use super::sections::{Admin, Cluster, Config, Node, Peer, S3};
+use super::sections::{Admin, Cluster, Config, Kv, Node, Peer, S3};
 use super::values::Secret;
 
 /// Where `--dev` keeps its data, under the home folder.
@@ -80,6 +80,7 @@ impl Config {
             },
             peer: Peer { listen: loopback(9002), advertise: None },
             s3: S3 { listen: loopback(9000), tls_listen: Some(loopback(9003)), ..S3::default() },
+            kv: Kv { listen: loopback(9004), tls_listen: None },
             admin: Admin {
                 listen: loopback(9001),
                 token: Some(Secret::new(secrets.admin_token)),

@@ -3,7 +3,9 @@
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::sections::{Admin, Cluster, Config, Hints, Limits, Log, Node, Peer, Repair, S3, Store};
+use super::sections::{
+    Admin, Cluster, Config, Hints, Kv, Limits, Log, Node, Peer, Repair, S3, Store,
+};
 
 /// The names of the sections.
 pub(super) fn sections() -> &'static [&'static str] {
@@ -17,6 +19,7 @@ pub(super) fn keys_of(section: &str) -> Option<&'static [&'static str]> {
         "cluster" => fields_of::<Cluster>(),
         "peer" => fields_of::<Peer>(),
         "s3" => fields_of::<S3>(),
+        "kv" => fields_of::<Kv>(),
         "admin" => fields_of::<Admin>(),
         "store" => fields_of::<Store>(),
         "hints" => fields_of::<Hints>(),
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_section_has_keys() {
-        assert_eq!(sections().len(), 9);
+        assert_eq!(sections().len(), 11);
         for section in sections() {
             assert!(!keys_of(section).unwrap().is_empty(), "{section}");
         }

@@ -21,6 +21,6 @@ mod tests;
 pub use check::Fault;
 pub use dev::{DEV_DATA_FOLDER, DevCredential, DevError};
 pub use load::ConfigError;
-pub use sections::{Admin, Cluster, Config, Limits, Log, LogFormat, Node, Peer, S3, Store};
+pub use sections::{Admin, Cluster, Config, Kv, Limits, Log, LogFormat, Node, Peer, S3, Store};
 pub use values::duration::parse as parse_duration;
 pub use values::{HostPort, InvalidHostPort, Secret};

@@ -23,6 +23,8 @@ pub struct Config {
     pub peer: Peer,
     /// The S3 front.
     pub s3: S3,
+    /// The key-value API.
+    pub kv: Kv,
     /// The admin API.
     pub admin: Admin,
     /// What is kept on disk, and how.
@@ -142,6 +144,22 @@ impl Default for S3 {
     }
 }
 
+/// The key-value API: `[kv]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kv {
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Where HTTPS is served, if anywhere, with the certificate of `[s3]`.
+    pub tls_listen: Option<SocketAddr>,
+}
+
+impl Default for Kv {
+    fn default() -> Self {
+        Self { listen: everywhere(9004), tls_listen: None }
+    }
+}
+
 /// The admin API: `[admin]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -175,6 +193,12 @@ pub struct Store {
     pub inline_max: ByteCount,
     /// Bodies up to this size go to the object's owners in one message.
     pub attached_max: ByteCount,
+    /// How long bytes are kept that nothing names any more.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub read_grace: Duration,
+    /// The time in which everything held is read and checked once; zero: never.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub scrub_interval: Duration,
 }
 
 impl Default for Store {
@@ -185,6 +209,8 @@ impl Default for Store {
             segment_size: ByteCount::mib(256),
             inline_max: ByteCount::kib(16),
             attached_max: ByteCount::mib(1),
+            read_grace: Duration::from_secs(3600),
+            scrub_interval: Duration::from_secs(14 * 24 * 3600),
         }
     }
 }

@@ -172,6 +172,7 @@ fn values_that_contradict_each_other_are_refused() {
 
     assert!(refused(|c| c.cluster.partitions = 300).contains("300 is no power of two"));
     assert!(refused(|c| c.admin.listen = c.s3.listen).contains("admin.listen: is s3.listen"));
+    assert!(refused(|c| c.kv.listen = c.s3.listen).contains("kv.listen: is s3.listen"));
     assert!(refused(|c| c.s3.tls_key = Some("k.pem".into())).contains("need each other"));
     assert!(refused(|c| c.store.inline_max = ByteCount::mib(2)).contains("store.attached_max"));
     assert!(refused(|c| c.log.filter = "quorate=loud".into()).contains("log.filter"));

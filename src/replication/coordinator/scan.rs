@@ -317,6 +317,7 @@ impl Coordinator {
             .schema(query.table)
             .ok_or_else(|| ReplicationError::Damaged(format!("unknown table {:?}", query.table)))?;
         let live = !schema.facts(&record)?.tombstone;
+        let record = schema.listed(&record).unwrap_or(record);
         Ok(live.then(|| ScanEntry::Row { sort: sort.clone(), record }))
     }
 

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use ring::digest;
 
-use crate::s3::auth::ChunkSigner;
+use crate::auth::ChunkSigner;
 use crate::s3::error::{Code, S3Error};
 
 /// A chunk's first line: 16 digits, the signature, and room for extensions.
@@ -168,7 +168,7 @@ impl Decoder {
     fn finish_chunk(&mut self) -> Result<(), S3Error> {
         let Some(signer) = &mut self.signer else { return Ok(()) };
         let sha256 = std::mem::replace(&mut self.sha256, digest::Context::new(&digest::SHA256));
-        signer.chunk(sha256.finish().as_ref(), &self.signature)
+        Ok(signer.chunk(sha256.finish().as_ref(), &self.signature)?)
     }
 
     fn take_trailer(&mut self, line: &[u8]) -> Result<(), S3Error> {
@@ -194,7 +194,8 @@ impl Decoder {
         let Some(signer) = &mut self.signer else { return Ok(()) };
         let lines: String =
             self.trailers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        signer.trailer(digest::digest(&digest::SHA256, lines.as_bytes()).as_ref(), signature)
+        let sha256 = digest::digest(&digest::SHA256, lines.as_bytes());
+        Ok(signer.trailer(sha256.as_ref(), signature)?)
     }
 
     fn finish_trailers(&mut self) -> Result<(), S3Error> {

@@ -15,9 +15,9 @@ use ring::digest;
 use super::chunked::{Decoder, Step, Trailing};
 use super::digests::{self, Digests};
 use super::promise::Promise;
+use crate::auth::Payload;
 use crate::catalog::{BodyError, BodySource, Checksum, ChecksumAlgorithm, VerifiedBody};
 use crate::env::{Clock, deadline_in, timeout_at};
-use crate::s3::auth::Payload;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::metrics;
 
@@ -245,9 +245,9 @@ mod tests {
     use futures_util::stream;
 
     use super::{Incoming, Unread};
+    use crate::auth::{ChunkSigner, Payload, SigningKey};
     use crate::catalog::{BodySource as _, VerifiedBody};
     use crate::env::OsClock;
-    use crate::s3::auth::{ChunkSigner, Payload, SigningKey};
     use crate::s3::body::Promise;
     use crate::s3::error::S3Error;
 

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::digests::{self, ALL};
+use crate::auth::Payload;
 use crate::catalog::ChecksumAlgorithm;
-use crate::s3::auth::Payload;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
 

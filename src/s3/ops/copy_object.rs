@@ -71,8 +71,13 @@ impl CopyObject {
         }
         let own = call.clone();
         slow::answer(&call, async move {
+            // In a sloppy bucket two writes that name the same bytes could both be lost to others
+            // and found again: an extent is named by one write only.
+            let keeps_bytes = onto_itself
+                && self.algorithm.is_none()
+                && own.catalog().may_share_bytes(own.bucket()?);
             let receipt = match self.directive {
-                Directive::Replace(object) if onto_itself && self.algorithm.is_none() => {
+                Directive::Replace(object) if keeps_bytes => {
                     own.catalog().replace_headers(own.bucket()?, &self.key, object).await?
                 }
                 directive => copy(&own, reader, self.key, directive, self.algorithm).await?,

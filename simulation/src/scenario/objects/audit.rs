@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use quorate::blob::{ExtentRecord, ExtentRow, ExtentState, extent_row};
 use quorate::catalog::{BucketRecord, CatalogError, ListObjects};
+use quorate::codec::decode_format;
 use quorate::env::{Clock, Entropy};
 use quorate::node::Node;
-use quorate::types::{Key, NodeId};
+use quorate::replication::Want;
+use quorate::store::{Family, KeyRange, Visit};
+use quorate::types::{ExtentId, Key, NodeId};
 
 use super::body::End;
 use super::client::Client;
@@ -133,6 +137,60 @@ pub(super) async fn spares_each(
         }
         cluster.start(down);
         is_lively(cluster, state, super::LIVELY_AGAIN).await?;
+    }
+    Ok(())
+}
+
+/// Once the read grace is over nothing waits to be freed, and no machine holds bytes that its own
+/// rows do not say should exist.
+pub(super) async fn is_tidy(cluster: &Arc<Cluster>, patience: Duration) -> anyhow::Result<()> {
+    let time = cluster.world().time();
+    let until = time.elapsed() + patience;
+    for node in cluster.all_up(patience).await? {
+        while let Err(error) = tidiness(&node).await {
+            if time.elapsed() >= until {
+                let name = node.coordinator.site().node.short();
+                bail!("{patience:?} after all was healed, {name} is not tidy: {error:#}");
+            }
+            time.sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+async fn tidiness(node: &Node) -> anyhow::Result<()> {
+    let rows = node.coordinator.replica().rows();
+    let mut waiting = 0;
+    let everything = KeyRange { start: Vec::new(), end: None };
+    rows.meta().scan(Family::Unrefs, &everything, &mut |_, _| {
+        waiting += 1;
+        Visit::Next
+    })?;
+    if waiting > 0 {
+        bail!("{waiting} notes of unnamed bytes");
+    }
+    let mut after = None;
+    loop {
+        let held = node.blobs.segments().held(after, 100).await?;
+        let Some(last) = held.last() else { return Ok(()) };
+        after = Some((last.extent, last.fragment));
+        for held in held {
+            should_hold(node, held.extent)?;
+        }
+    }
+}
+
+fn should_hold(node: &Node, extent: ExtentId) -> anyhow::Result<()> {
+    let rows = node.coordinator.replica().rows();
+    let key = [&extent.as_bytes()[..], &[0]].concat();
+    let record = rows.get(Family::Extents, &key)?.context("bytes without a record")?;
+    let record = decode_format::<ExtentRecord>(&record)?;
+    let row = extent_row(record.routing.into(), extent);
+    let partition = row.partition(&*node.coordinator.layout()?);
+    let held = node.coordinator.replica().read(&row, partition, Want::Record)?.record;
+    let held = held.with_context(|| format!("extent {extent} has no row"))?;
+    if decode_format::<ExtentRow>(&held)?.state == ExtentState::Gone {
+        bail!("extent {extent} is gone, and its bytes are here");
     }
     Ok(())
 }

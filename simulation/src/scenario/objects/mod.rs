@@ -234,6 +234,9 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
     if plan.rotten.is_none() {
         audit::spares_each(cluster, state, &after).await?;
     }
+    audit::is_tidy(cluster, plan.answer * 20).await?;
+    let last = audit::converge(cluster, state).await?;
+    audit::compare(state, &after, &last);
     Ok(())
 }
 

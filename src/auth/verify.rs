@@ -6,13 +6,12 @@ use http::header;
 
 use super::canonical;
 use super::credential_scope::{ALGORITHM, Claim};
+use super::dates;
+use super::error::{AuthCode, AuthError};
+use super::head::Head;
 use super::keys::KeyCache;
 use super::presigned_v2;
 use super::signature::{ChunkSigner, SigningKey};
-use crate::catalog::Credential;
-use crate::s3::dates;
-use crate::s3::error::{Code, S3Error};
-use crate::s3::request::Request;
 
 /// Clocks of clients may be off by so many seconds.
 pub(super) const SKEW_SECONDS_MAX: i64 = 15 * 60;
@@ -34,15 +33,24 @@ pub(crate) enum Payload {
     },
 }
 
+/// A credential, as far as signatures need it.
+pub(crate) trait Signatory {
+    /// The public half.
+    fn access_key_id(&self) -> &str;
+
+    /// The secret half.
+    fn secret_access_key(&self) -> &str;
+}
+
 /// A caller whose signature was verified.
-pub(crate) struct Authenticated {
+pub(crate) struct Authenticated<C> {
     /// Who.
-    pub(crate) credential: Arc<Credential>,
+    pub(crate) credential: Arc<C>,
     /// What the signature says of the body.
     pub(crate) payload: Payload,
 }
 
-/// Verifies signatures against the catalogue's credentials.
+/// Verifies signatures against the credentials that the caller finds.
 pub(crate) struct Authenticator {
     region: String,
     keys: KeyCache,
@@ -58,16 +66,16 @@ impl Authenticator {
     ///
     /// # Errors
     /// AWS's code for each way in which a signature can fail; AccessDenied without any.
-    pub(crate) fn authenticate(
+    pub(crate) fn authenticate<C: Signatory>(
         &self,
-        request: &Request,
+        request: &Head,
         now: i64,
-        find: impl Fn(&str) -> Option<Arc<Credential>>,
-    ) -> Result<Authenticated, S3Error> {
+        find: impl Fn(&str) -> Option<Arc<C>>,
+    ) -> Result<Authenticated<C>, AuthError> {
         if request.headers.contains_key("x-amz-security-token")
             || request.query.has("X-Amz-Security-Token")
         {
-            return Err(Code::InvalidToken.into());
+            return Err(AuthCode::InvalidToken.into());
         }
         let header = request.headers.get_all(header::AUTHORIZATION);
         let queried = ["X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"]
@@ -79,38 +87,38 @@ impl Authenticator {
             (Some(_), Some(_)) => Err(one_mechanism()),
             (Some(_), None) if queried || queried_v2 => Err(one_mechanism()),
             (Some(value), None) => {
-                let value = value.to_str().map_err(|_| Code::AuthorizationHeaderMalformed)?;
+                let value = value.to_str().map_err(|_| AuthCode::AuthorizationHeaderMalformed)?;
                 self.by_header(request, value, now, find)
             }
             (None, _) if queried => self.by_query(request, now, find),
             (None, _) if queried_v2 => presigned_v2::authenticate(request, now, find),
-            (None, _) => Err(Code::AccessDenied.into()),
+            (None, _) => Err(AuthCode::AccessDenied.into()),
         }
     }
 
-    fn by_header(
+    fn by_header<C: Signatory>(
         &self,
-        request: &Request,
+        request: &Head,
         value: &str,
         now: i64,
-        find: impl Fn(&str) -> Option<Arc<Credential>>,
-    ) -> Result<Authenticated, S3Error> {
+        find: impl Fn(&str) -> Option<Arc<C>>,
+    ) -> Result<Authenticated<C>, AuthError> {
         if !value.starts_with(ALGORITHM) {
             return Err(unsupported(value));
         }
         let claim = Claim::of_header(value)?;
-        self.check_region(request, &claim, Code::AuthorizationHeaderMalformed)?;
+        self.check_region(request, &claim, AuthCode::AuthorizationHeaderMalformed)?;
         let date = header_date(request)?;
         if !date.starts_with(claim.scope.day) {
             let message = "The authorization header is malformed; the credential's date is not \
                            the request's.";
-            return Err(S3Error::with(Code::AuthorizationHeaderMalformed, message));
+            return Err(AuthError::with(AuthCode::AuthorizationHeaderMalformed, message));
         }
         check_skew(dates::parse_basic(&date).unwrap_or_default(), now)?;
         canonical::require_signed(request, &claim.signed, "")?;
         let hash = request.header("x-amz-content-sha256").ok_or_else(|| {
             let message = "Missing required header for this request: x-amz-content-sha256";
-            S3Error::with(Code::InvalidRequest, message)
+            AuthError::with(AuthCode::InvalidRequest, message)
         })?;
         let (credential, key) = self.check(request, &claim, &date, hash, find)?;
         let payload =
@@ -118,14 +126,14 @@ impl Authenticator {
         Ok(Authenticated { credential, payload })
     }
 
-    fn by_query(
+    fn by_query<C: Signatory>(
         &self,
-        request: &Request,
+        request: &Head,
         now: i64,
-        find: impl Fn(&str) -> Option<Arc<Credential>>,
-    ) -> Result<Authenticated, S3Error> {
+        find: impl Fn(&str) -> Option<Arc<C>>,
+    ) -> Result<Authenticated<C>, AuthError> {
         let claim = Claim::of_query(request)?;
-        self.check_region(request, &claim, Code::AuthorizationQueryParametersError)?;
+        self.check_region(request, &claim, AuthCode::AuthorizationQueryParametersError)?;
         let date = request.query.get("X-Amz-Date").unwrap_or_default();
         check_expiry(request, &claim, date, now)?;
         // A payload hash may travel in the query or in a header; only a signed one counts, and
@@ -144,38 +152,39 @@ impl Authenticator {
         Ok(Authenticated { credential, payload })
     }
 
-    fn check(
+    fn check<C: Signatory>(
         &self,
-        request: &Request,
+        request: &Head,
         claim: &Claim<'_>,
         date: &str,
         payload_hash: &str,
-        find: impl Fn(&str) -> Option<Arc<Credential>>,
-    ) -> Result<(Arc<Credential>, SigningKey), S3Error> {
+        find: impl Fn(&str) -> Option<Arc<C>>,
+    ) -> Result<(Arc<C>, SigningKey), AuthError> {
         let scope = &claim.scope;
         let credential = find(scope.access_key_id).ok_or_else(|| {
-            S3Error::new(Code::InvalidAccessKeyId).detail("AWSAccessKeyId", scope.access_key_id)
+            AuthError::new(AuthCode::InvalidAccessKeyId)
+                .detail("AWSAccessKeyId", scope.access_key_id)
         })?;
-        let key = self.keys.key(&credential, scope.day, scope.region);
+        let key = self.keys.key(&*credential, scope.day, scope.region);
         let hash = canonical::hash(request, &claim.signed, payload_hash);
         let text = format!("{ALGORITHM}\n{date}\n{}\n{hash}", scope.text);
         if !key.verifies(&text, claim.signature) {
             let canonical = canonical::text(request, &claim.signed, payload_hash);
-            return Err(S3Error::new(Code::SignatureDoesNotMatch)
+            return Err(AuthError::new(AuthCode::SignatureDoesNotMatch)
                 .detail("AWSAccessKeyId", scope.access_key_id)
                 .detail("StringToSign", text)
                 .detail("CanonicalRequest", canonical));
         }
-        self.keys.keep(&credential, scope.day, scope.region, &key);
+        self.keys.keep(&*credential, scope.day, scope.region, &key);
         Ok((credential, key))
     }
 
     fn check_region(
         &self,
-        request: &Request,
+        request: &Head,
         claim: &Claim<'_>,
-        code: Code,
-    ) -> Result<(), S3Error> {
+        code: AuthCode,
+    ) -> Result<(), AuthError> {
         let given = claim.scope.region;
         // A client that asks where a bucket is does not know the region yet.
         if given == self.region || (request.query.has("location") && given == "us-east-1") {
@@ -183,36 +192,36 @@ impl Authenticator {
         }
         let expected = &self.region;
         let start = match code {
-            Code::AuthorizationHeaderMalformed => "The authorization header is malformed",
+            AuthCode::AuthorizationHeaderMalformed => "The authorization header is malformed",
             _ => "Error parsing the X-Amz-Credential parameter",
         };
         let message = format!("{start}; the region '{given}' is wrong; expecting '{expected}'");
-        Err(S3Error::with(code, message).detail("Region", expected))
+        Err(AuthError::with(code, message).detail("Region", expected))
     }
 }
 
-fn one_mechanism() -> S3Error {
+fn one_mechanism() -> AuthError {
     let message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, \
                    Signature query string parameter or the Authorization header should be \
                    specified";
-    S3Error::with(Code::InvalidArgument, message)
+    AuthError::with(AuthCode::InvalidArgument, message)
 }
 
-fn unsupported(value: &str) -> S3Error {
+fn unsupported(value: &str) -> AuthError {
     let message = "The authorization mechanism you have provided is not supported. Please use \
                    AWS4-HMAC-SHA256.";
     let known = value.starts_with("AWS ") || value.starts_with("AWS4-");
     match known {
-        true => S3Error::with(Code::InvalidRequest, message),
-        false => S3Error::argument("Authorization", "", "Unsupported Authorization Type"),
+        true => AuthError::with(AuthCode::InvalidRequest, message),
+        false => AuthError::argument("Authorization", "", "Unsupported Authorization Type"),
     }
 }
 
 /// The request's date in basic form, from `x-amz-date` or else `Date`.
-fn header_date(request: &Request) -> Result<String, S3Error> {
+fn header_date(request: &Head) -> Result<String, AuthError> {
     let missing = || {
-        S3Error::with(
-            Code::AccessDenied,
+        AuthError::with(
+            AuthCode::AccessDenied,
             "AWS authentication requires a valid Date or x-amz-date header",
         )
     };
@@ -225,19 +234,19 @@ fn header_date(request: &Request) -> Result<String, S3Error> {
     seconds.and_then(dates::basic).ok_or_else(missing)
 }
 
-fn check_skew(date: i64, now: i64) -> Result<(), S3Error> {
+fn check_skew(date: i64, now: i64) -> Result<(), AuthError> {
     if (now - date).abs() <= SKEW_SECONDS_MAX {
         return Ok(());
     }
-    Err(S3Error::new(Code::RequestTimeTooSkewed)
+    Err(AuthError::new(AuthCode::RequestTimeTooSkewed)
         .detail("RequestTime", dates::basic(date).unwrap_or_default())
         .detail("ServerTime", dates::basic(now).unwrap_or_default())
         .detail("MaxAllowedSkewMilliseconds", "900000"))
 }
 
-fn check_expiry(request: &Request, claim: &Claim<'_>, date: &str, now: i64) -> Result<(), S3Error> {
+fn check_expiry(request: &Head, claim: &Claim<'_>, date: &str, now: i64) -> Result<(), AuthError> {
     let malformed = |message: &'static str| {
-        Err(S3Error::with(Code::AuthorizationQueryParametersError, message))
+        Err(AuthError::with(AuthCode::AuthorizationQueryParametersError, message))
     };
     let expires = request.query.get("X-Amz-Expires").unwrap_or_default();
     let Ok(expires) = expires.parse::<i64>() else {
@@ -258,7 +267,7 @@ fn check_expiry(request: &Request, claim: &Claim<'_>, date: &str, now: i64) -> R
         return malformed("Invalid credential date. Date is not the same as X-Amz-Date.");
     }
     if begin > now + SKEW_SECONDS_MAX {
-        return Err(S3Error::with(Code::AccessDenied, "Request is not yet valid"));
+        return Err(AuthError::with(AuthCode::AccessDenied, "Request is not yet valid"));
     }
     if now >= begin + expires {
         return Err(expired(begin + expires, now));
@@ -267,13 +276,13 @@ fn check_expiry(request: &Request, claim: &Claim<'_>, date: &str, now: i64) -> R
 }
 
 /// AccessDenied for a URL whose time is over.
-pub(super) fn expired(end: i64, now: i64) -> S3Error {
-    S3Error::with(Code::AccessDenied, "Request has expired")
+pub(super) fn expired(end: i64, now: i64) -> AuthError {
+    AuthError::with(AuthCode::AccessDenied, "Request has expired")
         .detail("Expires", dates::basic(end).unwrap_or_default())
         .detail("ServerTime", dates::basic(now).unwrap_or_default())
 }
 
-fn payload(hash: &str, signer: impl FnOnce() -> ChunkSigner) -> Result<Payload, S3Error> {
+fn payload(hash: &str, signer: impl FnOnce() -> ChunkSigner) -> Result<Payload, AuthError> {
     Ok(match hash {
         "UNSIGNED-PAYLOAD" => Payload::Unsigned,
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => {
@@ -284,7 +293,7 @@ fn payload(hash: &str, signer: impl FnOnce() -> ChunkSigner) -> Result<Payload, 
         }
         "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Payload::Chunked { signer: None, trailers: true },
         _ if hash.starts_with("STREAMING-AWS4-ECDSA") => {
-            return Err(S3Error::header_not_served("x-amz-content-sha256"));
+            return Err(AuthError::header_not_served("x-amz-content-sha256"));
         }
         _ => {
             let mut sum = [0; 32];
@@ -294,7 +303,7 @@ fn payload(hash: &str, signer: impl FnOnce() -> ChunkSigner) -> Result<Payload, 
                                STREAMING-AWS4-HMAC-SHA256-PAYLOAD, \
                                STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 \
                                value.";
-                S3Error::argument("x-amz-content-sha256", hash, message)
+                AuthError::argument("x-amz-content-sha256", hash, message)
             })?;
             Payload::Signed(sum)
         }

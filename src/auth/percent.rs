@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::error::{Code, S3Error};
+use super::error::{AuthCode, AuthError};
 
 /// Everything but RFC 3986's unreserved characters.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -23,16 +23,16 @@ pub(crate) fn encode_path(text: &str) -> String {
 ///
 /// # Errors
 /// InvalidURI if a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
-pub(crate) fn decode(text: &str) -> Result<String, S3Error> {
+pub(crate) fn decode(text: &str) -> Result<String, AuthError> {
     let bytes = text.as_bytes();
     let broken = bytes.iter().enumerate().any(|(at, byte)| {
         let digits = || bytes.get(at + 1..at + 3).unwrap_or_default();
         *byte == b'%' && !(digits().len() == 2 && digits().iter().all(u8::is_ascii_hexdigit))
     });
     if broken {
-        return Err(Code::InvalidUri.into());
+        return Err(AuthCode::InvalidUri.into());
     }
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| Code::InvalidUri)?;
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| AuthCode::InvalidUri)?;
     Ok(decoded.into_owned())
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn decode(text: &str) -> Result<String, S3Error> {
 ///
 /// # Errors
 /// As [`decode`].
-pub(crate) fn decode_query(text: &str) -> Result<String, S3Error> {
+pub(crate) fn decode_query(text: &str) -> Result<String, AuthError> {
     if text.contains('+') { decode(&text.replace('+', " ")) } else { decode(text) }
 }
 

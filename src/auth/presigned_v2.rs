@@ -9,11 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
 use super::canonical::signed_text;
-use super::verify::{Authenticated, Payload, expired};
-use crate::catalog::Credential;
-use crate::s3::error::{Code, S3Error};
-use crate::s3::percent;
-use crate::s3::request::{Addressing, Request};
+use super::error::{AuthCode, AuthError};
+use super::head::Head;
+use super::percent;
+use super::verify::{Authenticated, Payload, Signatory, expired};
 
 /// The query parameters that version 2 signs, sorted.
 const SIGNED_PARAMETERS: [&str; 30] = [
@@ -53,20 +52,20 @@ const SIGNED_PARAMETERS: [&str; 30] = [
 ///
 /// # Errors
 /// InvalidAccessKeyId, SignatureDoesNotMatch, AccessDenied if it has expired.
-pub(super) fn authenticate(
-    request: &Request,
+pub(super) fn authenticate<C: Signatory>(
+    request: &Head,
     now: i64,
-    find: impl Fn(&str) -> Option<Arc<Credential>>,
-) -> Result<Authenticated, S3Error> {
+    find: impl Fn(&str) -> Option<Arc<C>>,
+) -> Result<Authenticated<C>, AuthError> {
     let id = request.query.get("AWSAccessKeyId").unwrap_or_default();
     let signature = request.query.get("Signature").unwrap_or_default();
     if request.header("x-amz-content-sha256").is_some_and(|hash| hash != "UNSIGNED-PAYLOAD") {
-        return Err(S3Error::header_not_served("x-amz-content-sha256"));
+        return Err(AuthError::header_not_served("x-amz-content-sha256"));
     }
     let expires = request.query.get("Expires").unwrap_or_default();
     let Ok(end) = expires.parse::<i64>() else {
-        return Err(S3Error::with(
-            Code::AccessDenied,
+        return Err(AuthError::with(
+            AuthCode::AccessDenied,
             "Invalid date (should be seconds since epoch)",
         ));
     };
@@ -74,22 +73,22 @@ pub(super) fn authenticate(
         return Err(expired(end, now));
     }
     let credential = find(id)
-        .ok_or_else(|| S3Error::new(Code::InvalidAccessKeyId).detail("AWSAccessKeyId", id))?;
+        .ok_or_else(|| AuthError::new(AuthCode::InvalidAccessKeyId).detail("AWSAccessKeyId", id))?;
     let key = hmac::Key::new(
         hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-        credential.secret_access_key.as_bytes(),
+        credential.secret_access_key().as_bytes(),
     );
     let text = string_to_sign(request, expires);
     let tag = STANDARD.decode(signature).unwrap_or_default();
     if hmac::verify(&key, text.as_bytes(), &tag).is_err() {
-        return Err(S3Error::new(Code::SignatureDoesNotMatch)
+        return Err(AuthError::new(AuthCode::SignatureDoesNotMatch)
             .detail("AWSAccessKeyId", id)
             .detail("StringToSign", text));
     }
     Ok(Authenticated { credential, payload: Payload::Unsigned })
 }
 
-fn string_to_sign(request: &Request, expires: &str) -> String {
+fn string_to_sign(request: &Head, expires: &str) -> String {
     let header = |name| request.header(name).unwrap_or_default();
     let mut text = format!(
         "{}\n{}\n{}\n{expires}\n",
@@ -107,7 +106,7 @@ fn string_to_sign(request: &Request, expires: &str) -> String {
     for (name, values) in amz {
         let _ = writeln!(text, "{name}:{}", values.join(","));
     }
-    if let (Addressing::VirtualHost, Some(bucket)) = (request.addressing, &request.bucket) {
+    if let Some(bucket) = &request.host_bucket {
         let _ = write!(text, "/{bucket}");
     }
     text.push_str(&percent::encode_path(&request.path));

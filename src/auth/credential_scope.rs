@@ -1,7 +1,7 @@
 //! What a signature says of itself: who signed, for which day, region and service.
 
-use crate::s3::error::{Code, S3Error};
-use crate::s3::request::Request;
+use super::error::{AuthCode, AuthError};
+use super::head::Head;
 
 /// The only algorithm of version 4 served here.
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -52,10 +52,10 @@ impl<'a> Claim<'a> {
     ///
     /// # Errors
     /// AuthorizationHeaderMalformed.
-    pub(super) fn of_header(value: &'a str) -> Result<Self, S3Error> {
+    pub(super) fn of_header(value: &'a str) -> Result<Self, AuthError> {
         let malformed = |what: &str| {
             let message = format!("The authorization header is malformed; {what}.");
-            S3Error::with(Code::AuthorizationHeaderMalformed, message)
+            AuthError::with(AuthCode::AuthorizationHeaderMalformed, message)
         };
         let fields = value.strip_prefix(ALGORITHM).unwrap_or_default();
         let field = |name: &str| {
@@ -77,9 +77,10 @@ impl<'a> Claim<'a> {
     ///
     /// # Errors
     /// AuthorizationQueryParametersError.
-    pub(super) fn of_query(request: &'a Request) -> Result<Self, S3Error> {
-        let malformed =
-            |what: &str| S3Error::with(Code::AuthorizationQueryParametersError, what.to_owned());
+    pub(super) fn of_query(request: &'a Head) -> Result<Self, AuthError> {
+        let malformed = |what: &str| {
+            AuthError::with(AuthCode::AuthorizationQueryParametersError, what.to_owned())
+        };
         let parameter = |name: &str| {
             request.query.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
                 malformed(

@@ -3,7 +3,7 @@
 use ring::hmac;
 
 use super::canonical::EMPTY_SHA256;
-use crate::s3::error::{Code, S3Error};
+use super::error::{AuthCode, AuthError};
 
 /// A signing key of one credential, day and region. Never printed.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl ChunkSigner {
     ///
     /// # Errors
     /// SignatureDoesNotMatch.
-    pub(crate) fn chunk(&mut self, sha256: &[u8], signature: &str) -> Result<(), S3Error> {
+    pub(crate) fn chunk(&mut self, sha256: &[u8], signature: &str) -> Result<(), AuthError> {
         let tail = format!("{EMPTY_SHA256}\n{}", hex::encode(sha256));
         self.step("AWS4-HMAC-SHA256-PAYLOAD", &tail, signature)
     }
@@ -57,15 +57,15 @@ impl ChunkSigner {
     ///
     /// # Errors
     /// SignatureDoesNotMatch.
-    pub(crate) fn trailer(&mut self, sha256: &[u8], signature: &str) -> Result<(), S3Error> {
+    pub(crate) fn trailer(&mut self, sha256: &[u8], signature: &str) -> Result<(), AuthError> {
         self.step("AWS4-HMAC-SHA256-TRAILER", &hex::encode(sha256), signature)
     }
 
-    fn step(&mut self, kind: &str, tail: &str, signature: &str) -> Result<(), S3Error> {
+    fn step(&mut self, kind: &str, tail: &str, signature: &str) -> Result<(), AuthError> {
         let Self { date, scope, previous, .. } = self;
         let text = format!("{kind}\n{date}\n{scope}\n{previous}\n{tail}");
         if !self.key.verifies(&text, signature) {
-            return Err(Code::SignatureDoesNotMatch.into());
+            return Err(AuthCode::SignatureDoesNotMatch.into());
         }
         signature.clone_into(&mut self.previous);
         Ok(())

@@ -5,22 +5,22 @@ use std::fmt::Write as _;
 
 use ring::digest;
 
-use crate::s3::error::{Code, S3Error};
-use crate::s3::percent;
-use crate::s3::request::Request;
+use super::error::{AuthCode, AuthError};
+use super::head::Head;
+use super::percent;
 
 /// SHA-256 of nothing.
 pub(crate) const EMPTY_SHA256: &str =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// The SHA-256, in hexadecimal, of the canonical form of `request`.
-pub(super) fn hash(request: &Request, signed: &[&str], payload_hash: &str) -> String {
+pub(super) fn hash(request: &Head, signed: &[&str], payload_hash: &str) -> String {
     let canonical = text(request, signed, payload_hash);
     hex::encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
 }
 
 /// The canonical form of `request`. `signed` are the names of the signed headers, lower case.
-pub(super) fn text(request: &Request, signed: &[&str], payload_hash: &str) -> String {
+pub(super) fn text(request: &Head, signed: &[&str], payload_hash: &str) -> String {
     let mut text = String::with_capacity(1024);
     text.push_str(request.method.as_str());
     text.push('\n');
@@ -37,7 +37,7 @@ pub(super) fn text(request: &Request, signed: &[&str], payload_hash: &str) -> St
     text
 }
 
-fn query(request: &Request) -> String {
+fn query(request: &Head) -> String {
     let encoded = |text: &str| {
         let mut out = String::with_capacity(text.len());
         percent::encode_component(&mut out, text);
@@ -57,7 +57,7 @@ fn query(request: &Request) -> String {
 }
 
 /// All values of a header, trimmed, runs of spaces made one, joined by commas.
-fn push_header(text: &mut String, request: &Request, name: &str) {
+fn push_header(text: &mut String, request: &Head, name: &str) {
     if name == "host" {
         text.push_str(&request.host);
         return;
@@ -90,10 +90,10 @@ pub(super) fn signed_text(bytes: &[u8]) -> Cow<'_, str> {
 /// # Errors
 /// AccessDenied, naming the headers that should have been signed.
 pub(super) fn require_signed(
-    request: &Request,
+    request: &Head,
     signed: &[&str],
     exempt: &str,
-) -> Result<(), S3Error> {
+) -> Result<(), AuthError> {
     let must = |name: &str| name.starts_with("x-amz-") && name != exempt;
     let names = request.headers.keys().map(http::HeaderName::as_str).filter(|name| must(name));
     let unsigned: Vec<&str> =
@@ -102,5 +102,6 @@ pub(super) fn require_signed(
         return Ok(());
     }
     let message = "There were headers present in the request which were not signed";
-    Err(S3Error::with(Code::AccessDenied, message).detail("HeadersNotSigned", unsigned.join(", ")))
+    Err(AuthError::with(AuthCode::AccessDenied, message)
+        .detail("HeadersNotSigned", unsigned.join(", ")))
 }

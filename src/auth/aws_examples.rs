@@ -7,40 +7,44 @@ use std::sync::Arc;
 use http::request::Builder;
 
 use super::canonical::EMPTY_SHA256;
+use super::dates;
+use super::error::AuthError;
+use super::head::Head;
 use super::signature::{ChunkSigner, SigningKey};
-use super::verify::{Authenticated, Authenticator, Payload};
-use crate::catalog::{Credential, OwnerId};
-use crate::env::UnixMillis;
-use crate::s3::dates;
-use crate::s3::error::S3Error;
-use crate::s3::request::Request;
+use super::verify::{Authenticated, Authenticator, Payload, Signatory};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const HOST: &str = "examplebucket.s3.amazonaws.com";
 const DATE: &str = "20130524T000000Z";
 const SCOPE: &str = "20130524/us-east-1/s3/aws4_request";
 
-fn find(id: &str) -> Option<Arc<Credential>> {
-    let credential = Credential {
-        access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
-        secret_access_key: SECRET.into(),
-        owner: OwnerId("o".into()),
-        name: "example".into(),
-        created: UnixMillis(0),
-    };
-    (id == credential.access_key_id).then(|| Arc::new(credential))
+/// AWS's example user.
+struct Example;
+
+impl Signatory for Example {
+    fn access_key_id(&self) -> &str {
+        "AKIAIOSFODNN7EXAMPLE"
+    }
+
+    fn secret_access_key(&self) -> &str {
+        SECRET
+    }
+}
+
+fn find(id: &str) -> Option<Arc<Example>> {
+    (id == Example.access_key_id()).then(|| Arc::new(Example))
 }
 
 fn at(date: &str) -> i64 {
     dates::parse_basic(date).unwrap()
 }
 
-fn request(builder: Builder) -> Request {
+fn request(builder: Builder) -> Head {
     let request = builder.header("host", HOST).body(()).unwrap();
-    Request::parse(request.into_parts().0, &["s3.amazonaws.com".to_owned()]).unwrap()
+    Head::parse(request.into_parts().0, |_| Some("examplebucket".to_owned())).unwrap()
 }
 
-fn authenticate(builder: Builder, now: i64) -> Result<Authenticated, S3Error> {
+fn authenticate(builder: Builder, now: i64) -> Result<Authenticated<Example>, AuthError> {
     Authenticator::new("us-east-1").authenticate(&request(builder), now, find)
 }
 
@@ -142,7 +146,7 @@ fn chunks_and_their_seed() {
         .header("host", "s3.amazonaws.com")
         .body(())
         .unwrap();
-    let put = Request::parse(put.into_parts().0, &[]).unwrap();
+    let put = Head::parse(put.into_parts().0, |_| None).unwrap();
 
     let caller = Authenticator::new("us-east-1").authenticate(&put, at(DATE), find).unwrap();
 

@@ -1,0 +1,167 @@
+"""Bytes follow their records: room comes back, and what is missing or damaged comes back too."""
+
+import concurrent.futures
+import os
+
+from cluster import until
+from content import KIB, MIB, data
+
+# Small, so that a minute shows what else takes hours.
+QUICK = """
+[store]
+segment_size = "4MiB"
+read_grace = "10s"
+
+[limits]
+request_deadline = "5s"
+"""
+
+SIZES = [40 * KIB, 300 * KIB, 1 * MIB, 3 * MIB]
+
+
+def folder(node):
+    return node.data_dir / "segments"
+
+
+def used(node):
+    """Bytes that a node's segments take on its disk."""
+    return sum(
+        path.stat().st_blocks * 512 for path in folder(node).rglob("*") if path.is_file()
+    )
+
+
+def puts(client, bodies):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: client.put_object(Bucket="space", Key=k, Body=bodies[k]), bodies))
+
+
+def reads(node, bodies):
+    client = node.s3()
+    for key, body in bodies.items():
+        assert client.get_object(Bucket="space", Key=key)["Body"].read() == body, key
+
+
+def settled(*nodes):
+    """Nothing is missing at any of them."""
+    return all(node.metric("quorate_extents_missing") == 0 for node in nodes)
+
+
+def figures(cluster):
+    names = ["quorate_unrefs", "quorate_extents_freed_total", "quorate_extents_missing"]
+    return [(n.number, used(n), {m: n.metric(m) for m in names}) for n in cluster.nodes]
+
+
+def abort_an_upload(client):
+    upload = client.create_multipart_upload(Bucket="space", Key="aborted")["UploadId"]
+    where = {"Bucket": "space", "Key": "aborted", "UploadId": upload}
+    client.upload_part(**where, PartNumber=1, Body=data("aborted", 6 * MIB))
+    client.abort_multipart_upload(**where)
+
+
+def complete_an_upload(client):
+    """Makes an object of two parts of three, one of them uploaded twice; gives its bytes."""
+    upload = client.create_multipart_upload(Bucket="space", Key="made")["UploadId"]
+    where = {"Bucket": "space", "Key": "made", "UploadId": upload}
+    bodies = {1: data("one", 5 * MIB), 2: data("two", 5 * MIB), 3: data("three", 1 * MIB)}
+    client.upload_part(**where, PartNumber=1, Body=data("replaced", 5 * MIB))
+    tags = {n: client.upload_part(**where, PartNumber=n, Body=b)["ETag"] for n, b in bodies.items()}
+    parts = [{"PartNumber": number, "ETag": tags[number]} for number in (1, 3)]
+    client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+    return bodies[1] + bodies[3]
+
+
+def test_the_room_of_overwritten_and_deleted_objects_comes_back(new_cluster):
+    cluster = new_cluster(3, more_config=QUICK)
+    client = cluster.nodes[0].s3()
+    client.create_bucket(Bucket="space")
+    bodies = {f"k{n:02d}": data(f"first {n}", SIZES[n % 4]) for n in range(60)}
+    puts(client, bodies)
+    abort_an_upload(client)
+    bodies["made"] = complete_an_upload(client)
+    full = min(used(node) for node in cluster.nodes)
+    assert full > 60 * MIB, "the bytes are in the segments"
+
+    overwritten = {key: data(f"second {key}", 50 * KIB) for key in list(bodies)[::3]}
+    puts(client, overwritten)
+    bodies.update(overwritten)
+    for key in [key for key in list(bodies)[1::3] if key != "made"]:
+        client.delete_object(Bucket="space", Key=key)
+        del bodies[key]
+
+    kept = sum(len(body) for body in bodies.values())
+    bound = 2 * kept + 3 * 4 * MIB
+    assert bound < full / 2 + 12 * MIB, "there is something to see"
+    until(
+        lambda: max(used(node) for node in cluster.nodes) < bound,
+        120,
+        lambda: f"{full} bytes were used, {kept} are kept, {bound} allowed: {figures(cluster)}",
+    )
+    for node in cluster.nodes:
+        reads(node, bodies)
+
+
+def lose_segments(node):
+    """As if the disk with the segments were new."""
+    node.kill()
+    for path in folder(node).rglob("*.seg"):
+        os.unlink(path)
+    node.start(wait=None)
+
+
+def test_what_a_node_missed_comes_to_it_and_is_as_good_as_what_the_others_have(new_cluster):
+    cluster = new_cluster(3, more_config=QUICK)
+    first, second, third = cluster.nodes
+    client = first.s3()
+    client.create_bucket(Bucket="space")
+    third.kill()
+    bodies = {f"k{n:02d}": data(f"missed {n}", SIZES[n % 4]) for n in range(24)}
+    puts(client, bodies)
+
+    third.start(wait="ready")
+
+    size = sum(len(body) for body in bodies.values())
+    until(
+        lambda: used(third) >= size and settled(third),
+        90,
+        lambda: f"{size} bytes were missed: {figures(cluster)}",
+    )
+    # From now on nobody else has them.
+    for node in (first, second):
+        lose_segments(node)
+    for node in (first, second):
+        node.wait("ready")
+    reads(third, bodies)
+
+
+def test_a_damaged_chunk_is_mended_once_it_was_read(new_cluster):
+    cluster = new_cluster(3, more_config=QUICK)
+    first, second, third = cluster.nodes
+    client = first.s3()
+    client.create_bucket(Bucket="space")
+    bodies = {f"k{n:02d}": data(f"damaged {n}", SIZES[n % 4]) for n in range(8)}
+    puts(client, bodies)
+    until(lambda: used(third) > 8 * MIB, 20, lambda: f"{figures(cluster)}")
+    third.stop()
+    for path in folder(third).rglob("*.seg"):
+        with open(path, "r+b") as file:
+            for offset in range(150 * KIB, path.stat().st_size, 900 * KIB):
+                file.seek(offset)
+                byte = file.read(1)
+                file.seek(offset)
+                file.write(bytes([byte[0] ^ 1]))
+
+    third.start(wait="ready")
+    reads(third, bodies)
+
+    assert third.metric("quorate_store_damaged_reads_total") > 0
+    until(
+        lambda: third.metric("quorate_extents_fetched_total") > 0 and settled(third),
+        60,
+        lambda: f"{figures(cluster)}",
+    )
+    # From now on nobody else has them.
+    for node in (first, second):
+        lose_segments(node)
+    for node in (first, second):
+        node.wait("ready")
+    reads(third, bodies)
