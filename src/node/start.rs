@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::blob::{Blobs, UpkeepSettings};
-use crate::catalog::{Catalog, CatalogLimits, CollectionSettings, SecretBox};
+use crate::catalog::{Catalog, CatalogLimits, CollectionSettings, PurgeFloors, SecretBox};
 use crate::causality::HybridTime;
 use crate::env::{Clock, Entropy, Monotonic, TaskHandle, Tasks, blocking};
 use crate::membership::{
@@ -360,6 +360,7 @@ fn open_repair(
     let hints = Hints::new(coordinator.clone());
     let of_buckets = catalog.clone();
     let copies = Box::new(move || most_copies(&of_buckets));
+    catalog.set_floors(Arc::clone(&floors) as Arc<dyn PurgeFloors>);
     let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
     Ok((hints, repair))
 }
