@@ -357,12 +357,22 @@ fn open_repair(
         Arc::clone(&floors) as Arc<dyn Guard>,
         Arc::clone(coordinator.kept()) as Arc<dyn Guard>,
     ]);
+    catalog.set_floors(Arc::new(PurgedFloors(Arc::clone(&floors))));
     let hints = Hints::new(coordinator.clone());
     let of_buckets = catalog.clone();
     let copies = Box::new(move || most_copies(&of_buckets));
     catalog.set_floors(Arc::clone(&floors) as Arc<dyn PurgeFloors>);
     let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
     Ok((hints, repair))
+}
+
+/// The floors, as whoever looks for orphans asks for them.
+struct PurgedFloors(Arc<Floors>);
+
+impl PurgeFloors for PurgedFloors {
+    fn purged(&self, partition: Partition) -> HybridTime {
+        self.0.of(partition).purged
+    }
 }
 
 /// The most copies that rows of any bucket are to have.

@@ -202,7 +202,8 @@ async fn create_bucket(cluster: &Arc<Cluster>, level: Level) -> anyhow::Result<(
     let nodes = cluster.all_up(Duration::from_secs(10)).await?;
     let first = nodes.first().context("a cluster needs a node")?;
     let name: BucketName = BUCKET.parse()?;
-    let request = CreateBucket { name, owner: OwnerId("owner".to_owned()), level: Some(level) };
+    let owner = OwnerId("owner".to_owned());
+    let request = CreateBucket { name, owner, level: Some(level), n: None };
     for _ in 0..50 {
         match first.catalog.create_bucket(request.clone()).await {
             Ok(_) => return Ok(()),
