@@ -28,7 +28,7 @@ use crate::blob::{ExtentRef, ExtentRow, ExtentState, ObjectName, extent_of};
 use crate::causality::HybridTime;
 use crate::codec::{Format, decode_format, encode_format};
 use crate::env::{TaskHandle, metrics};
-use crate::replication::{Floors, Level, ReplicaPlan, ReplicationError, RowKey, TableId, Want};
+use crate::replication::{Level, ReplicaPlan, ReplicationError, RowKey, TableId, Want};
 use crate::ring::Partition;
 use crate::store::{Batch, Family, KeyRange, Visit};
 use crate::types::ExtentId;
@@ -63,12 +63,6 @@ pub trait PurgeFloors: Send + Sync {
     /// No write that began at or before this is taken in any more, and all that were are at all
     /// owners; zero if this node does not know.
     fn purged(&self, partition: Partition) -> HybridTime;
-}
-
-impl PurgeFloors for Floors {
-    fn purged(&self, partition: Partition) -> HybridTime {
-        self.of(partition).purged
-    }
 }
 
 /// Up to which floor the extents of each partition's objects were looked at.

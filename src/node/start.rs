@@ -361,7 +361,6 @@ fn open_repair(
     let hints = Hints::new(coordinator.clone());
     let of_buckets = catalog.clone();
     let copies = Box::new(move || most_copies(&of_buckets));
-    catalog.set_floors(Arc::clone(&floors) as Arc<dyn PurgeFloors>);
     let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
     Ok((hints, repair))
 }
