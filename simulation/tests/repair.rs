@@ -13,7 +13,6 @@ use quorate::catalog::{
     BodyError, BodySource, BucketName, BucketRecord, CatalogError, CreateBucket, NewObject,
     OwnerId, VerifiedBody,
 };
-use quorate::env::Clock;
 use quorate::node::Node;
 use quorate::replication::{Command, Inventory, Level, RedundancySummary, RepairSettings};
 use quorate::store::Family;
