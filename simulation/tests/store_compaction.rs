@@ -604,6 +604,72 @@ async fn a_batch_that_is_written_while_rows_are_moved_is_not_undone() {
 }
 
 #[tokio::test]
+async fn seals_of_copies_whose_rows_were_not_moved_bring_nothing_back() {
+    let (disk, meta, log, mut expected) = with_forgotten(&[1, 2]).await;
+    for number in 3..=10 {
+        register(&log, &meta, number).await.unwrap();
+    }
+    meta.fail_writes(Some(StoreError::Full { path: "rows".into() }));
+    let failed = compact_all(&log).await;
+    assert!(matches!(failed, Err(StoreError::Full { .. })), "{failed:?}");
+    meta.fail_writes(None);
+    verify(&log, &expected, "nothing was moved").await;
+    forget_some(&log, &meta, &[3], &mut expected).await;
+
+    let (disk, meta) = crash(&disk, &meta, 1, &Power::steady());
+    let (log, report) = open(&disk, &meta).await.unwrap();
+
+    assert_eq!(report.replayed_seals, 1, "the other extent's row was moved: {report:?}");
+    verify(&log, &expected, "after a crash").await;
+    assert_eq!(fresh(&log).await, [0; 0]);
+    compact_and_verify(&log, &expected, "compacted").await;
+    assert!(!disk.list().unwrap().contains(&"0000000001.seg".to_owned()));
+}
+
+#[tokio::test]
+async fn an_extent_that_is_sealed_again_while_it_is_moved_keeps_the_newer_row() {
+    for begun in 0..40 {
+        let (disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
+        let again = async {
+            yields(begun).await;
+            put(&log, 3, 2).await.unwrap();
+            forget(&log, &meta, 7).await.unwrap();
+        };
+        let (compacted, ()) = tokio::join!(compact_all(&log), again);
+        compacted.unwrap();
+        expected.insert(7, Expected::Gone);
+
+        let context = format!("written again after {begun}");
+        verify(&log, &expected, &context).await;
+        let figures = log.figures();
+        let (disk, meta) = crash(&disk, &meta, begun, &Power::steady());
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        verify(&log, &expected, &format!("{context}, after a crash")).await;
+        assert_eq!(log.figures(), figures, "{context}");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_does_not_miss_a_segment_that_was_removed() {
+    for seed in 0..SEEDS {
+        let (disk, meta) = machine(&Power::steady());
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        let expected = ten_extents(&log).await;
+        log.checkpoint().await.unwrap();
+        for number in 1..=10 {
+            put(&log, number, 2).await.unwrap();
+        }
+        assert!(compact_all(&log).await.unwrap().segments.len() > 2);
+
+        let (disk, meta) = crash(&disk, &meta, seed, &Power::steady());
+        let (log, report) = open(&disk, &meta).await.unwrap();
+
+        assert_eq!(report.damage_count, 0, "seed {seed}: {report:?}");
+        verify(&log, &expected, &format!("seed {seed}")).await;
+    }
+}
+
+#[tokio::test]
 async fn an_extent_that_is_being_forgotten_keeps_its_bytes_until_the_batch_is_written() {
     let (_disk, meta, log, mut expected) = with_forgotten(&[1, 2, 3]).await;
     let batch = forgetting(&log, 4);
@@ -903,6 +969,8 @@ async fn an_extent_is_fresh_until_it_is_registered() {
     }
     forget(&log, &meta, 9).await.unwrap();
     assert_eq!(fresh(&log).await, [3, 10]);
+    let rows = meta.rows().into_keys().filter(|(family, _)| *family == Family::Fresh);
+    assert_eq!(rows.count(), 2, "whatever is forgotten is not fresh either");
     for number in [1, 2, 5] {
         forget(&log, &meta, number).await.unwrap();
     }
