@@ -149,6 +149,7 @@ mod tests {
 
     fn bucket(level: Level) -> BucketRecord {
         BucketRecord {
+            asked: None,
             id: BucketId::from_bytes([1; 16]),
             name: "bucket".parse().unwrap(),
             owner: OwnerId("o".into()),

@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn levels_and_copies_that_make_no_sense_are_refused() {
-        let of = |name: &str, value: &str| with(name, value).headers;
+        let of = |name: &str, value: &str| with(name, value).headers.clone();
 
         assert_eq!(
             level(&of("x-quorate-level", "r=1,w=2")).unwrap().unwrap().to_string(),
