@@ -134,11 +134,16 @@ async fn forget(log: &SegmentLog, meta: &MemMeta, number: u8) -> Result<(), Stor
     rows_of(meta).commit(forgetting(log, number)).await
 }
 
+/// The extents here are small, and their seals are taken to be as large.
+fn limits() -> CompactionLimits {
+    CompactionLimits { dead_percent_min: 15, ..CompactionLimits::default() }
+}
+
 /// Compacts until there is nothing left to do, and sums up.
 async fn compact_all(log: &SegmentLog) -> Result<CompactionReport, StoreError> {
     let mut all = CompactionReport::default();
     for _ in 0..100 {
-        let report = log.compact(CompactionLimits::default()).await?;
+        let report = log.compact(limits()).await?;
         all.segments.extend(report.segments);
         all.moved_extents += report.moved_extents;
         all.copied_bytes += report.copied_bytes;
@@ -267,6 +272,26 @@ async fn segments_that_are_mostly_alive_stay() {
 }
 
 #[tokio::test]
+async fn tiny_extents_are_not_copied_for_ever() {
+    let (disk, meta) = machine(&Power::steady());
+    let (log, _) = open(&disk, &meta).await.unwrap();
+    let byte = Bytes::from_static(b"x");
+    for number in 1..=200 {
+        let chunks = vec![(Crc32c::of(&byte), byte.clone())];
+        log.put_whole(extent(number), 0, chunks, record(number)).await.unwrap();
+    }
+    assert!(disk.list().unwrap().len() > 3);
+
+    assert_eq!(compact_all(&log).await.unwrap(), CompactionReport::default());
+
+    for number in 1..=200 {
+        forget(&log, &meta, number).await.unwrap();
+    }
+    compact_all(&log).await.unwrap();
+    assert_eq!(disk.list().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn what_is_known_of_live_bytes_is_what_a_restart_counts() {
     for seed in 0..40 {
         let mut dice = StdRng::seed_from_u64(seed);
@@ -278,7 +303,7 @@ async fn what_is_known_of_live_bytes_is_what_a_restart_counts() {
                 0..4 => drop(put(&log, number, dice.random_range(0..4)).await),
                 4..6 => drop(forget(&log, &meta, number).await),
                 6 => drop(forgetting(&log, number)),
-                _ => drop(log.compact(CompactionLimits::default()).await),
+                _ => drop(log.compact(limits()).await),
             }
         }
         let figures = log.figures();
@@ -307,7 +332,7 @@ async fn scenario(log: &SegmentLog, meta: &MemMeta) -> Expectations {
     // Its chunks are damaged, say: the bytes are written once more.
     put_expecting(log, 4, 2, &mut expected).await;
     for number in 10..=12 {
-        let small = CompactionLimits { copied_max: ByteCount(1), ..CompactionLimits::default() };
+        let small = CompactionLimits { copied_max: ByteCount(1), ..limits() };
         drop(log.compact(small).await);
         put_expecting(log, number, 1, &mut expected).await;
     }
@@ -469,7 +494,7 @@ async fn random_work(
             expected.insert(number, after_forget(&forgotten, here));
         }
         (4..6, None) => {}
-        _ => drop(log.compact(CompactionLimits::default()).await),
+        _ => drop(log.compact(limits()).await),
     }
 }
 
@@ -604,8 +629,74 @@ async fn a_batch_that_is_written_while_rows_are_moved_is_not_undone() {
 }
 
 #[tokio::test]
+async fn seals_of_copies_whose_rows_were_not_moved_bring_nothing_back() {
+    let (disk, meta, log, mut expected) = with_forgotten(&[1, 2]).await;
+    for number in 3..=10 {
+        register(&log, &meta, number).await.unwrap();
+    }
+    meta.fail_writes(Some(StoreError::Full { path: "rows".into() }));
+    let failed = compact_all(&log).await;
+    assert!(matches!(failed, Err(StoreError::Full { .. })), "{failed:?}");
+    meta.fail_writes(None);
+    verify(&log, &expected, "nothing was moved").await;
+    forget_some(&log, &meta, &[3], &mut expected).await;
+
+    let (disk, meta) = crash(&disk, &meta, 1, &Power::steady());
+    let (log, report) = open(&disk, &meta).await.unwrap();
+
+    assert_eq!(report.replayed_seals, 1, "the other extent's row was moved: {report:?}");
+    verify(&log, &expected, "after a crash").await;
+    assert_eq!(fresh(&log).await, [0; 0]);
+    compact_and_verify(&log, &expected, "compacted").await;
+    assert!(!disk.list().unwrap().contains(&"0000000001.seg".to_owned()));
+}
+
+#[tokio::test]
+async fn an_extent_that_is_sealed_again_while_it_is_moved_keeps_the_newer_row() {
+    for begun in 0..40 {
+        let (disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
+        let again = async {
+            yields(begun).await;
+            put(&log, 3, 2).await.unwrap();
+            forget(&log, &meta, 7).await.unwrap();
+        };
+        let (compacted, ()) = tokio::join!(compact_all(&log), again);
+        compacted.unwrap();
+        expected.insert(7, Expected::Gone);
+
+        let context = format!("written again after {begun}");
+        verify(&log, &expected, &context).await;
+        let figures = log.figures();
+        let (disk, meta) = crash(&disk, &meta, begun, &Power::steady());
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        verify(&log, &expected, &format!("{context}, after a crash")).await;
+        assert_eq!(log.figures(), figures, "{context}");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_does_not_miss_a_segment_that_was_removed() {
+    for seed in 0..SEEDS {
+        let (disk, meta) = machine(&Power::steady());
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        let expected = ten_extents(&log).await;
+        log.checkpoint().await.unwrap();
+        for number in 1..=10 {
+            put(&log, number, 2).await.unwrap();
+        }
+        assert!(compact_all(&log).await.unwrap().segments.len() > 2);
+
+        let (disk, meta) = crash(&disk, &meta, seed, &Power::steady());
+        let (log, report) = open(&disk, &meta).await.unwrap();
+
+        assert_eq!(report.damage_count, 0, "seed {seed}: {report:?}");
+        verify(&log, &expected, &format!("seed {seed}")).await;
+    }
+}
+
+#[tokio::test]
 async fn an_extent_that_is_being_forgotten_keeps_its_bytes_until_the_batch_is_written() {
-    let (_disk, meta, log, mut expected) = with_forgotten(&[1, 2, 3]).await;
+    let (disk, meta, log, mut expected) = with_forgotten(&[1, 2, 3]).await;
     let batch = forgetting(&log, 4);
     let copy = batch.clone();
 
@@ -614,7 +705,7 @@ async fn an_extent_that_is_being_forgotten_keeps_its_bytes_until_the_batch_is_wr
     drop(copy);
     compact_all(&log).await.unwrap();
     verify(&log, &expected, "one copy of the batch was dropped").await;
-    assert!(log.figures().dead_bytes > 3 * 1200, "its segment stays");
+    assert!(disk.list().unwrap().contains(&"0000000001.seg".to_owned()), "its segment stays");
 
     rows_of(&meta).commit(batch).await.unwrap();
     expected.insert(4, Expected::Gone);
@@ -842,7 +933,7 @@ async fn without_room_for_copies_nothing_is_copied() {
 async fn a_compaction_that_is_dropped_at_any_point_does_no_harm() {
     for polls in 0..60 {
         let (_disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
-        let mut step = Box::pin(log.compact(CompactionLimits::default()));
+        let mut step = Box::pin(log.compact(limits()));
         for _ in 0..polls {
             if futures_util::poll!(&mut step).is_ready() {
                 break;
@@ -861,7 +952,7 @@ async fn a_failed_sync_of_the_folder_stops_the_log() {
     // The first sync is of the segment that is written to.
     disk.fail_folder_syncs(1);
 
-    let failed = log.compact(CompactionLimits::default()).await;
+    let failed = log.compact(limits()).await;
 
     assert!(matches!(failed, Err(StoreError::Stopped { .. })), "{failed:?}");
     assert!(matches!(put(&log, 11, 1).await, Err(StoreError::Stopped { .. })));
@@ -903,6 +994,8 @@ async fn an_extent_is_fresh_until_it_is_registered() {
     }
     forget(&log, &meta, 9).await.unwrap();
     assert_eq!(fresh(&log).await, [3, 10]);
+    let rows = meta.rows().into_keys().filter(|(family, _)| *family == Family::Fresh);
+    assert_eq!(rows.count(), 2, "whatever is forgotten is not fresh either");
     for number in [1, 2, 5] {
         forget(&log, &meta, number).await.unwrap();
     }

@@ -88,6 +88,11 @@ impl Runs {
         self.0.iter().map(|run| (run.first.segment, run.bytes()))
     }
 
+    /// Where the last chunk lies: the seal is near.
+    pub(super) fn last_segment(&self) -> Option<SegmentNumber> {
+        self.0.last().map(|run| run.first.segment)
+    }
+
     /// Bytes of the records that lie in `segment`; `None` if no run points there.
     pub(super) fn bytes_in(&self, segment: SegmentNumber) -> Option<u64> {
         let there = self.bytes_by_segment().filter(|(number, _)| *number == segment);

@@ -2,7 +2,7 @@
 //!
 //! The bytes of a segment are *live* if a row of `Family::Chunks` points to them, *open* if an
 //! extent that is being written does, and dead otherwise: chunks that were forgotten, replaced or
-//! abandoned, and seals, whose rows are derived. The sums choose what to compact; whether a
+//! abandoned, and their seals. The seals of living extents are estimated. The sums choose what to compact; whether a
 //! segment may go is decided by its rows, never by a sum.
 //!
 //! # Invariants
@@ -25,6 +25,10 @@ use super::{FragmentKey, SegmentFigures, SegmentNumber};
 use crate::store::error::StoreError;
 use crate::store::meta::{Batch, Durability, Family, KeyRange, MetaStore, Visit};
 use crate::types::DiskId;
+
+/// What a seal is taken to need, about: with a long key it is a kilobyte. A copied extent is sealed
+/// again, so if seals were dead bytes, a segment of tiny extents would be compacted for ever.
+const SEAL_BYTES: u64 = 1024;
 
 /// Rows looked at again with each batch that forgets something.
 const SETTLED_PER_FORGET: usize = 2;
@@ -62,12 +66,15 @@ pub(super) struct SegmentUse {
     pub(super) length: u64,
     pub(super) live: u64,
     pub(super) open: u64,
+    /// Extents whose seals are here, or near.
+    sealed: u64,
 }
 
 impl SegmentUse {
     pub(super) fn dead(&self) -> u64 {
-        self.length
-            .saturating_sub(HEADER_LENGTH.saturating_add(self.live).saturating_add(self.open))
+        let seals = self.sealed.saturating_mul(SEAL_BYTES);
+        let needed = self.live.saturating_add(self.open).saturating_add(seals);
+        self.length.saturating_sub(HEADER_LENGTH.saturating_add(needed))
     }
 }
 
@@ -96,6 +103,13 @@ impl Books {
                 segment.live = segment.live.saturating_add(bytes);
             }
         }
+        if let Some(segment) = self.last_of(runs) {
+            segment.sealed = segment.sealed.saturating_add(1);
+        }
+    }
+
+    fn last_of(&mut self, runs: &Runs) -> Option<&mut SegmentUse> {
+        self.segments.get_mut(&runs.last_segment()?)
     }
 
     fn uncount(&mut self, runs: &Runs) {
@@ -103,6 +117,9 @@ impl Books {
             if let Some(segment) = self.segments.get_mut(&number) {
                 segment.live = segment.live.saturating_sub(bytes);
             }
+        }
+        if let Some(segment) = self.last_of(runs) {
+            segment.sealed = segment.sealed.saturating_sub(1);
         }
     }
 

@@ -149,7 +149,7 @@ pub struct SegmentFigures {
     pub bytes: u64,
     /// Bytes of the chunks that sealed extents consist of, with their headers.
     pub live_bytes: u64,
-    /// Bytes that nothing needs: of forgotten, replaced and abandoned chunks, and of seals.
+    /// Bytes that nothing needs, about: of forgotten, replaced and abandoned chunks.
     pub dead_bytes: u64,
     /// Extents that are being written.
     pub open_extents: u64,
