@@ -226,6 +226,7 @@ impl Repair {
                 break;
             }
         }
+        self.tallies.pushed.fetch_add(rows.len() as u64, Ordering::Relaxed);
         Ok((RepairReply::Records { rows, looked, damaged }, bytes.freeze()))
     }
 
