@@ -98,7 +98,13 @@ impl Catalog {
     }
 
     async fn take_back(&self, key: &RowKey, n: usize, row: UploadRow) -> Result<(), CatalogError> {
-        let gone = UploadRow { version: Version::unminted(), kind: UploadKind::Gone, ..row };
+        let bucket = self.local.bucket_by_id(row.bucket);
+        let gone = UploadRow {
+            version: Version::unminted(),
+            bucket_epoch: bucket.map_or(row.bucket_epoch, |bucket| bucket.epoch),
+            kind: UploadKind::Gone,
+            ..row
+        };
         let record = encode_format(&gone)
             .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
         let begun = self.coordinator.site().now();

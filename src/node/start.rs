@@ -30,13 +30,10 @@ use super::peers::KnownPeers;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// Copies of the rows of a bucket that says nothing else.
-const COPIES: usize = 3;
+pub(super) const COPIES: usize = 3;
 
 /// How often facts about this node are published.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
-
-/// Copies of a bucket that was created without saying how many.
-const COPIES_USUAL: usize = 3;
 
 /// What a node is told.
 #[derive(Clone, Debug)]
@@ -279,6 +276,8 @@ impl Node {
         tasks.spawn("checkpoint", Arc::clone(self).checkpoint_for_ever().boxed()).detach();
         let rounds = Membership::rounds_for_ever(Arc::downgrade(&self.membership));
         tasks.spawn("membership rounds", rounds.boxed()).detach();
+        let rebuild = Self::rebuild(Arc::downgrade(self));
+        tasks.spawn("rebuilding", rebuild.boxed()).detach();
         tasks.spawn("facts", Arc::clone(self).publish_for_ever().boxed()).detach();
     }
 
@@ -313,24 +312,8 @@ impl Node {
                 gossip.publish("used", used.to_string());
                 gossip.publish("free", space.free.to_string());
             }
-            if let Err(error) = self.membership.follow_rebuilding(&self.owned()).await {
-                tracing::error!(%error, "the end of the rebuilding could not be stored");
-            }
             self.seams.clock.sleep(FACTS_EVERY).await;
         }
-    }
-
-    /// The partitions that this node owns for the bucket with the most copies.
-    fn owned(&self) -> Vec<Partition> {
-        let Some(layout) = self.membership.holder().current() else { return Vec::new() };
-        let node = self.coordinator.site().node;
-        let copies = self.catalog.buckets().iter().map(|bucket| bucket.n).max();
-        let copies = usize::from(copies.unwrap_or_default()).max(COPIES_USUAL);
-        layout
-            .partitions()
-            .iter()
-            .filter(|&partition| layout.preference_list(partition).owners(copies).contains(&node))
-            .collect()
     }
 
     /// Makes everything durable that is derived, after the listeners were stopped.

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import os
+import threading
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cluster import until
 from content import KIB, MIB, data
@@ -11,6 +14,10 @@ QUICK = """
 [store]
 segment_size = "4MiB"
 read_grace = "10s"
+
+[repair]
+interval = "5s"
+purge_lag = "20s"
 
 [limits]
 request_deadline = "5s"
@@ -165,3 +172,40 @@ def test_a_damaged_chunk_is_mended_once_it_was_read(new_cluster):
     for node in (first, second):
         node.wait("ready")
     reads(third, bodies)
+
+
+def test_what_a_dead_gateway_had_written_is_freed(new_cluster):
+    cluster = new_cluster(3, more_config=QUICK)
+    first, second, _third = cluster.nodes
+    first.s3().create_bucket(Bucket="space")
+    first.s3().put_object(Bucket="space", Key="kept", Body=data("kept", 2 * MIB))
+    before = used(second)
+
+    def put():
+        try:
+            first.s3().put_object(Bucket="space", Key="cut", Body=data("cut", 200 * MIB))
+        except (BotoCoreError, ClientError):
+            pass
+
+    putting = threading.Thread(target=put)
+    putting.start()
+    # The first extent of 64 MiB is whole, and nothing names it.
+    until(
+        lambda: used(second) > before + 72 * MIB or not putting.is_alive(),
+        60,
+        lambda: f"{figures(cluster)}",
+    )
+    first.kill()
+    putting.join()
+    assert used(second) > before + 64 * MIB, "it was cut in the middle"
+
+    first.start(wait="ready")
+
+    until(
+        lambda: max(used(node) for node in cluster.nodes) < before + 16 * MIB,
+        150,
+        lambda: f"{before} bytes were used before: {figures(cluster)}",
+    )
+    assert sum(node.metric("quorate_orphan_extents_total") for node in cluster.nodes) > 0
+    for node in cluster.nodes:
+        reads(node, {"kept": data("kept", 2 * MIB)})

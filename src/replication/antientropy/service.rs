@@ -179,6 +179,16 @@ impl Repair {
         of.map(|((_, peer), exchanged)| (*peer, *exchanged)).collect()
     }
 
+    /// How many rows of a partition lack bytes here.
+    ///
+    /// # Errors
+    /// If storage fails.
+    pub async fn missing_here(&self, partition: Partition) -> Result<u64, ReplicationError> {
+        let missing =
+            self.rows().scan_with(move |meta| super::local::read_missing(meta, partition));
+        Ok(missing.await?)
+    }
+
     pub(super) fn note_exchange(&self, partition: Partition, peer: NodeId, what: Exchanged) {
         self.exchanged.lock().insert((partition, peer), what);
     }
