@@ -20,13 +20,14 @@ fn table_of(name: &str) -> TableId {
     match name.split('-').next().unwrap() {
         "object" => TableId::Objects,
         "upload" => TableId::Uploads,
+        "kv" => TableId::Kv,
         "bucket" => TableId::Buckets,
         "credential" => TableId::Credentials,
         other => panic!("fixture {other} is of no table"),
     }
 }
 
-const RECORDS: [&str; 11] = [
+const RECORDS: [&str; 12] = [
     "object-tombstone",
     "object-inline",
     "object-attached",
@@ -36,6 +37,7 @@ const RECORDS: [&str; 11] = [
     "upload-aborted",
     "upload-completed",
     "upload-part",
+    "kv",
     "bucket",
     "credential",
 ];

@@ -1,6 +1,7 @@
 //! Keys and values of the key-value API: read, written, deleted and scanned in order.
 
 use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
 
 use crate::causality::{CausalContext, Dot, Stamp};
 use crate::codec::{Crc32c, decode_format, encode_format};
@@ -96,6 +97,12 @@ pub struct KvPage {
     pub served: Served,
 }
 
+/// A place among the bodies that may be on their way in.
+#[derive(Debug)]
+pub struct KvPlace<'a> {
+    _place: SemaphorePermit<'a>,
+}
+
 /// What a causal context of that key is bound to.
 #[must_use]
 pub fn kv_context_scope(bucket: &BucketRecord, key: &Key) -> Vec<u8> {
@@ -158,7 +165,6 @@ impl Catalog {
         (level, context): (Level, Option<CausalContext>),
         value: Bytes,
     ) -> Result<KvWritten, CatalogError> {
-        let _one_of_many = self.kv_body()?;
         self.kv_write(bucket, key, (level, context.unwrap_or_default()), Some(value)).await
     }
 
@@ -240,10 +246,16 @@ impl Catalog {
         Ok(KvPage { entries, next: page.next, served: page.served })
     }
 
-    /// A place among the bodies that may be on their way in.
-    fn kv_body(&self) -> Result<tokio::sync::SemaphorePermit<'_>, CatalogError> {
-        self.bodies.try_acquire().map_err(|_| CatalogError::SlowDown {
-            reason: format!("{} bodies are on their way in", self.limits.bodies_max),
+    /// A place among the bodies that may be on their way in; to be held while a value is read
+    /// and written.
+    ///
+    /// # Errors
+    /// [`CatalogError::SlowDown`] if there is none.
+    pub fn kv_place(&self) -> Result<KvPlace<'_>, CatalogError> {
+        self.bodies.try_acquire().map(|place| KvPlace { _place: place }).map_err(|_| {
+            CatalogError::SlowDown {
+                reason: format!("{} bodies are on their way in", self.limits.bodies_max),
+            }
         })
     }
 }

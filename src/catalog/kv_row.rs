@@ -437,6 +437,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_written_as_its_fixture_says() {
+        let fixture = include_str!("../../tests/fixtures/format-1/kv.hex");
+        let value = put(None, 1, CausalContext::default(), "value");
+        let deletion =
+            KvRow::asked(BUCKET, CausalContext::default(), None).minted(None, &mut mint_at(2, 5));
+
+        let row = value.merge(deletion);
+
+        assert_eq!(hex::encode(encode_format(&row).unwrap()), fixture.trim());
+    }
+
+    #[test]
     fn a_listing_shows_sizes_and_no_bytes() {
         let row = put(None, 1, CausalContext::default(), "some value");
 

@@ -48,8 +48,8 @@ pub use conflicts::LostWrite;
 pub use error::CatalogError;
 pub use history::{ObjectHistory, StandingWrite};
 pub use kv::{
-    KV_VALUE_MAX, KvEntry, KvPage, KvRead, KvScan, KvValueRead, KvWritten, kv_after_prefix,
-    kv_context_scope,
+    KV_VALUE_MAX, KvEntry, KvPage, KvPlace, KvRead, KvScan, KvValueRead, KvWritten,
+    kv_after_prefix, kv_context_scope,
 };
 pub use location::{KeyLocation, OwnerHolds};
 pub use orphans::PurgeFloors;

@@ -140,6 +140,7 @@ impl KvFront {
         let target = Target { catalog, bucket: &bucket, key, level };
         match route.operation {
             Operation::Put => {
+                let _place = catalog.kv_place()?;
                 let value = self.body(&head, body, &payload).await?;
                 value::put(&target, context, value).await
             }

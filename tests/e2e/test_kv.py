@@ -419,53 +419,69 @@ def test_the_command_line_reads_writes_resolves_deletes_and_lists(cluster, bucke
 def test_eventual_requests_go_on_with_two_of_three_nodes_gone(new_cluster):
     cluster = new_cluster(3)
     first, second, third = cluster.nodes
-    first.s3().create_bucket(Bucket="kv")
+    first.s3().create_bucket(Bucket="kv-bucket")
     kv = Kv(first)
-    kv.put("kv", "k", b"before", level="all")
-    context = kv.get("kv", "k").context
+    kv.put("kv-bucket", "k", b"before", level="all")
+    context = kv.get("kv-bucket", "k").context
     second.kill()
     third.kill()
 
     written = []
+
     def attempt():
-        answer = kv.put("kv", "k", b"after", context, level="eventual")
-        written.append(answer)
-        return answer.status == 204
+        written.append(kv.put("kv-bucket", "k", b"after", context, level="eventual"))
+        return written[-1].status == 204
+
     until(attempt, 20, lambda: f"{written[-1]}")
-    strict = kv.put("kv", "k", b"strict", context, level="strict")
+    strict = kv.put("kv-bucket", "k", b"strict", context, level="strict")
 
     assert code(strict) == (503, "unavailable") and strict.headers["retry-after"]
     assert strict.headers["x-quorate-outcome"] in ("none", "unknown")
-    assert b"after" in kv.values("kv", "k", level="eventual")
+    assert b"after" in kv.values("kv-bucket", "k", level="eventual")
     cluster.nodes[1].start()
     cluster.nodes[2].start()
     for node in cluster.nodes:
         node.wait("ready")
     until(
-        lambda: b"after" in Kv(third).values("kv", "k"), 30, lambda: "the write is not found"
+        lambda: b"after" in Kv(third).values("kv-bucket", "k"), 30, lambda: "the write is not found"
     )
+
+
+def put_until_done(kv, value, context):
+    answers = []
+
+    def attempt():
+        answers.append(kv.put("kv-bucket", "k", value, context, level="quorum"))
+        return answers[-1].status == 204
+
+    until(attempt, 20, lambda: f"{answers[-1]}")
 
 
 def test_nothing_acknowledged_is_lost_when_writers_on_both_sides_cannot_see_each_other(new_cluster):
     cluster = new_cluster(3)
-    cluster.nodes[0].s3().create_bucket(Bucket="kv")
-    Kv(cluster.nodes[0]).put("kv", "k", b"base", level="all")
-    context = Kv(cluster.nodes[0]).get("kv", "k").context
+    cluster.nodes[0].s3().create_bucket(Bucket="kv-bucket")
+    Kv(cluster.nodes[0]).put("kv-bucket", "k", b"base", level="all")
+    context = Kv(cluster.nodes[0]).get("kv-bucket", "k").context
 
     # One side after the other: what is down now has not seen what is written now.
     acknowledged = set()
     for number, (down, up) in enumerate([(2, 0), (0, 2)]):
         cluster.nodes[down].kill()
-        kv, value, answers = Kv(cluster.nodes[up]), b"side %d" % number, []
-        def attempt():
-            answers.append(kv.put("kv", "k", value, context, level="quorum"))
-            return answers[-1].status == 204
-        until(attempt, 20, lambda: f"{answers[-1]}")
+        value = b"side %d" % number
+        put_until_done(Kv(cluster.nodes[up]), value, context)
         acknowledged.add(value)
         cluster.nodes[down].start(wait="ready")
 
     for node in cluster.nodes:
-        found = Kv(node).values("kv", "k", level="all")
+        answers = []
+
+        def answered(kv=Kv(node), answers=answers):
+            # A node that has just come back may not know all addresses yet.
+            answers.append(kv.get("kv-bucket", "k", level="all"))
+            return answers[-1].status != 503
+
+        until(answered, 30, lambda answers=answers: f"{answers[-1]}")
+        found = Kv(node).values("kv-bucket", "k", level="all")
         assert acknowledged <= found and b"base" not in found, found
 
 
