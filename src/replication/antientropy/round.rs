@@ -64,7 +64,9 @@ impl Repair {
         let fence = self.fence_all(&scope).await;
         // Everything that was admitted below the fences is durable, and every exchange begins
         // after this moment.
-        let at = self.site().now();
+        let asked = self.started.lock().unwrap_or_default();
+        // Whoever asked for it did so before, whatever the clocks say.
+        let at = self.site().now().max(asked);
         let exchanges = self.exchange_pairs(&scope, &living).await?;
         let copies = agreeing(&living, &exchanges.complete, &exchanges.missing);
         let proof = Proof {

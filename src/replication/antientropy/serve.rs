@@ -69,13 +69,16 @@ impl Repair {
         let Message { body, attachment } = message;
         let request = decode_message::<RepairRequest>(&body)
             .map_err(|error| HandlerError::Refused(error.to_string()))?;
+        let repairs = !matches!(request.ask, Ask::Inventory | Ask::Control { .. });
         let answered = self.answer(peer, request, attachment).await;
         let (reply, attachment) = answered.unwrap_or_else(|error| {
             (RepairReply::Refused { reason: error.to_string() }, Bytes::new())
         });
         let body =
             encode_message(&reply).map_err(|error| HandlerError::Failed(error.to_string()))?;
-        self.count_sent(body.len() + attachment.len());
+        if repairs {
+            self.count_sent(body.len() + attachment.len());
+        }
         Ok(Message { body: body.into(), attachment })
     }
 
@@ -226,6 +229,7 @@ impl Repair {
                 break;
             }
         }
+        self.tallies.pushed.fetch_add(rows.len() as u64, Ordering::Relaxed);
         Ok((RepairReply::Records { rows, looked, damaged }, bytes.freeze()))
     }
 
