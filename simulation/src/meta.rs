@@ -46,6 +46,13 @@ impl MemMeta {
         Self { state: Arc::default(), power }
     }
 
+    /// Rows that another store held, as a backup that is put back.
+    #[must_use]
+    pub fn holding(rows: BTreeMap<(Family, Bytes), Bytes>, power: Power) -> Self {
+        let state = State { rows, ..State::default() };
+        Self { state: Arc::new(RwLock::new(state)), power }
+    }
+
     /// What a restart finds: all up to the last synced write, and some of what came after. This
     /// store and its clones are of no more use.
     #[must_use]

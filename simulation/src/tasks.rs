@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -31,6 +32,8 @@ struct Register {
 pub struct SimTasks {
     seed: Seed,
     blocking_max: Duration,
+    /// Milliseconds that each piece of blocking work takes besides.
+    slow_millis: Arc<AtomicU64>,
     register: Arc<Mutex<Register>>,
 }
 
@@ -39,7 +42,13 @@ impl SimTasks {
     /// zero it runs in place.
     #[must_use]
     pub fn new(seed: Seed, blocking_max: Duration) -> Self {
-        Self { seed, blocking_max, register: Arc::default() }
+        Self { seed, blocking_max, slow_millis: Arc::default(), register: Arc::default() }
+    }
+
+    /// Lets each piece of blocking work take so much longer from now on, as on a failing disk.
+    pub fn slow_down(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.slow_millis.store(millis, Ordering::Relaxed);
     }
 
     /// Stops every task before its next step, and starts none any more. A task that calls this
@@ -118,7 +127,8 @@ impl Tasks for SimTasks {
     }
 
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        if self.blocking_max.is_zero() {
+        let slow = Duration::from_millis(self.slow_millis.load(Ordering::Relaxed));
+        if self.blocking_max.is_zero() && slow.is_zero() {
             if !self.stopped() {
                 work();
             }
@@ -131,7 +141,7 @@ impl Tasks for SimTasks {
         self.start(
             "blocking work",
             Box::pin(async move {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(pause + slow).await;
                 work();
             }),
         );

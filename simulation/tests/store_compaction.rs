@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use quorate::codec::Crc32c;
 use quorate::env::{TaskHandle, Tasks, TokioTasks};
 use quorate::store::{
-    Batch, CommitLimits, CompactionLimits, CompactionReport, CompactionStep, Disk, Durability,
-    Family, MetaStore, RecoveryReport, Rows, SegmentFigures, SegmentLog, SegmentOptions,
-    StoreError,
+    Batch, CommitLimits, CompactionLimits, CompactionReport, CompactionStep, Create, Disk,
+    DiskFile, DiskSpace, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore,
+    Operation, RecoveryReport, Rows, SegmentFigures, SegmentLog, SegmentOptions, StoreError, Visit,
 };
 use quorate::types::{ByteCount, DiskId, ExtentId};
 use quorate_simulation::disk::SimDisk;
@@ -449,6 +449,30 @@ async fn a_killed_process_loses_nothing_at_any_step() {
     }
 }
 
+async fn random_work(
+    log: &SegmentLog,
+    meta: &MemMeta,
+    dice: &mut StdRng,
+    expected: &mut Expectations,
+) {
+    let number = dice.random_range(1..=8);
+    match (dice.random_range(0..9), expected.get(&number).copied()) {
+        (0..4, before) => {
+            let count = 1 + u32::from(number) % 3;
+            put_expecting(log, number, count, expected).await;
+            if before == Some(Expected::Gone) && expected[&number] == Expected::Gone {
+                expected.insert(number, Expected::Either(count));
+            }
+        }
+        (4..6, Some(here)) => {
+            let forgotten = forget(log, meta, number).await;
+            expected.insert(number, after_forget(&forgotten, here));
+        }
+        (4..6, None) => {}
+        _ => drop(log.compact(CompactionLimits::default()).await),
+    }
+}
+
 #[tokio::test]
 async fn any_sequence_of_work_and_crashes_keeps_what_was_acknowledged() {
     for seed in 0..150 {
@@ -460,22 +484,7 @@ async fn any_sequence_of_work_and_crashes_keeps_what_was_acknowledged() {
             (disk, meta) = crash(&disk, &meta, dice.random(), &power);
             let Ok((log, _)) = open(&disk, &meta).await else { continue };
             for _ in 0..25 {
-                let number = dice.random_range(1..=8);
-                match dice.random_range(0..9) {
-                    0..4 => {
-                        let count = 1 + u32::from(number) % 3;
-                        put_expecting(&log, number, count, &mut expected).await;
-                        if let Some(Expected::Gone) = expected.get(&number) {
-                            expected.insert(number, Expected::Either(count));
-                        }
-                    }
-                    4..6 => {
-                        let Some(here) = expected.get(&number).copied() else { continue };
-                        let forgotten = forget(&log, &meta, number).await;
-                        expected.insert(number, after_forget(&forgotten, here));
-                    }
-                    _ => drop(log.compact(CompactionLimits::default()).await),
-                }
+                random_work(&log, &meta, &mut dice, &mut expected).await;
             }
             if !power.is_off() {
                 verify(&log, &expected, &format!("seed {seed}, life {life}")).await;
@@ -488,35 +497,110 @@ async fn any_sequence_of_work_and_crashes_keeps_what_was_acknowledged() {
     }
 }
 
+async fn yields(count: u64) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_forgotten_extent_is_not_brought_back_whenever_it_is_forgotten() {
-    for begun in 0..30 {
-        for lasting in 0..30 {
-            let (disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
-            let rows = rows_of(&meta);
-            let compaction = tokio::spawn({
-                let log = log.clone();
-                async move { compact_all(&log).await.map(|_| ()) }
-            });
-            for _ in 0..begun {
-                tokio::task::yield_now().await;
-            }
+    for (begun, lasting) in (0..30).flat_map(|begun| (0..30).map(move |lasting| (begun, lasting))) {
+        let (disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
+        let rows = rows_of(&meta);
+        let forgetting = async {
+            yields(begun).await;
             let batch = forgetting(&log, 3);
-            for _ in 0..lasting {
-                tokio::task::yield_now().await;
-            }
+            yields(lasting).await;
             rows.commit(batch).await.unwrap();
-            expected.insert(3, Expected::Gone);
-            compaction.await.unwrap().unwrap();
+        };
+        let (compacted, ()) = tokio::join!(compact_all(&log), forgetting);
+        compacted.unwrap();
+        expected.insert(3, Expected::Gone);
 
-            let context = format!("begun after {begun}, committed {lasting} later");
-            verify(&log, &expected, &context).await;
-            compact_and_verify(&log, &expected, &context).await;
-            let (disk, meta) = crash(&disk, &meta, begun, &Power::steady());
-            let (log, _) = open(&disk, &meta).await.unwrap();
-            verify(&log, &expected, &format!("{context}, after a crash")).await;
-        }
+        let context = format!("begun after {begun}, committed {lasting} later");
+        verify(&log, &expected, &context).await;
+        compact_and_verify(&log, &expected, &context).await;
+        let (disk, meta) = crash(&disk, &meta, begun, &Power::steady());
+        let (log, _) = open(&disk, &meta).await.unwrap();
+        verify(&log, &expected, &format!("{context}, after a crash")).await;
     }
+}
+
+/// Rows that another thread changes at the worst moment: just before a compaction moves one.
+#[derive(Clone)]
+struct RacingMeta {
+    meta: MemMeta,
+    key: Bytes,
+    batch: Arc<Mutex<Option<Batch>>>,
+}
+
+impl MetaStore for RacingMeta {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.meta.get(family, key)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<(), StoreError> {
+        self.meta.scan(family, range, visit)
+    }
+
+    fn scan_together(
+        &self,
+        ranges: &[(Family, KeyRange)],
+        visit: &mut FamilyVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        self.meta.scan_together(ranges, visit)
+    }
+
+    fn write(&self, batches: &[Batch], durability: Durability) -> Result<(), StoreError> {
+        let moves = |operation: &Operation| match operation {
+            Operation::Put { family, key, .. } => *family == Family::Chunks && *key == self.key,
+            _ => false,
+        };
+        if batches.iter().flat_map(Batch::operations).any(moves) {
+            self.commit()?;
+        }
+        self.meta.write(batches, durability)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.meta.sync()
+    }
+
+    fn figures(&self) -> MetaFigures {
+        self.meta.figures()
+    }
+}
+
+impl RacingMeta {
+    fn commit(&self) -> Result<(), StoreError> {
+        let batch = self.batch.lock().take();
+        batch.map_or(Ok(()), |batch| self.meta.write(&[batch], Durability::Synced))
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_is_written_while_rows_are_moved_is_not_undone() {
+    let (disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
+    drop(log);
+    let key = [[3; 16].as_slice(), &[0], DISK.as_bytes()].concat().into();
+    let racing = RacingMeta { meta: meta.clone(), key, batch: Arc::default() };
+    let options =
+        SegmentOptions { segment_size: ByteCount(SEGMENT_BYTES), ..SegmentOptions::new(DISK) };
+    let rows = Arc::new(racing.clone());
+    let (log, _) = SegmentLog::open(Arc::new(disk), rows, tasks(), options).await.unwrap();
+    *racing.batch.lock() = Some(forgetting(&log, 3));
+
+    compact_all(&log).await.unwrap();
+    racing.commit().unwrap();
+
+    expected.insert(3, Expected::Gone);
+    compact_and_verify(&log, &expected, "it was forgotten").await;
 }
 
 #[tokio::test]
@@ -717,11 +801,7 @@ struct LyingDisk {
 }
 
 impl Disk for LyingDisk {
-    fn open(
-        &self,
-        name: &str,
-        create: quorate::store::Create,
-    ) -> Result<Arc<dyn quorate::store::DiskFile>, StoreError> {
+    fn open(&self, name: &str, create: Create) -> Result<Arc<dyn DiskFile>, StoreError> {
         self.disk.open(name, create)
     }
 
@@ -741,8 +821,8 @@ impl Disk for LyingDisk {
         self.disk.sync_folder()
     }
 
-    fn space(&self) -> Result<quorate::store::DiskSpace, StoreError> {
-        Ok(quorate::store::DiskSpace { free: 1 << 40, total: 1 << 40 })
+    fn space(&self) -> Result<DiskSpace, StoreError> {
+        Ok(DiskSpace { free: 1 << 40, total: 1 << 40 })
     }
 }
 
@@ -762,15 +842,14 @@ async fn without_room_for_copies_nothing_is_copied() {
 async fn a_compaction_that_is_dropped_at_any_point_does_no_harm() {
     for polls in 0..60 {
         let (_disk, meta, log, mut expected) = with_forgotten(&[1, 2, 5, 6]).await;
-        {
-            let mut step = Box::pin(log.compact(CompactionLimits::default()));
-            for _ in 0..polls {
-                if futures_util::poll!(&mut step).is_ready() {
-                    break;
-                }
-                tokio::task::yield_now().await;
+        let mut step = Box::pin(log.compact(CompactionLimits::default()));
+        for _ in 0..polls {
+            if futures_util::poll!(&mut step).is_ready() {
+                break;
             }
+            tokio::task::yield_now().await;
         }
+        drop(step);
         forget_some(&log, &meta, &[3], &mut expected).await;
         compact_and_verify(&log, &expected, &format!("dropped after {polls}")).await;
     }
@@ -836,6 +915,18 @@ async fn an_extent_is_fresh_until_it_is_registered() {
     assert_eq!(fresh(&log).await, [3, 10], "a restart makes nothing fresh");
 }
 
+/// Puts eight extents and registers every third one.
+async fn put_and_register(log: &SegmentLog, meta: &MemMeta) -> BTreeSet<u8> {
+    let mut registered = BTreeSet::new();
+    for number in 1..=8 {
+        drop(put(log, number, 2).await);
+        if number % 3 == 0 && register(log, meta, number).await.is_ok() {
+            registered.insert(number);
+        }
+    }
+    registered
+}
+
 #[tokio::test]
 async fn whatever_a_crash_left_sealed_and_unregistered_is_fresh() {
     for (steps, seed) in (0..).flat_map(|steps| (0..SEEDS).map(move |seed| (steps, seed))) {
@@ -843,12 +934,7 @@ async fn whatever_a_crash_left_sealed_and_unregistered_is_fresh() {
         let (disk, meta) = machine(&power);
         let mut registered = BTreeSet::new();
         if let Ok((log, _)) = open(&disk, &meta).await {
-            for number in 1..=8 {
-                drop(put(&log, number, 2).await);
-                if number % 3 == 0 && register(&log, &meta, number).await.is_ok() {
-                    registered.insert(number);
-                }
-            }
+            registered = put_and_register(&log, &meta).await;
         }
         let cut = power.is_off();
         let (disk, meta) = crash(&disk, &meta, seed, &Power::steady());

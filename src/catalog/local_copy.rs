@@ -236,6 +236,10 @@ impl Guard for LocalCopy {
                 None | Some((BucketState::Active | BucketState::Deleting, _)),
                 Purpose::Repair | Purpose::Exchange { .. },
             ) => Ok(Verdict::Take),
+            // Owners agree about what is left of a bucket that is gone, too: tombstones, which are
+            // purged once they do. A hint for it is worth nothing any more.
+            (Some((BucketState::Deleted, _)), Purpose::Exchange { .. }) => Ok(Verdict::Take),
+            (Some((BucketState::Deleted, _)), Purpose::Repair) => Ok(Verdict::Outlived),
             (Some((BucketState::Active, epoch)), _)
                 if incoming.bucket_epoch.is_none_or(|begun| begun >= epoch) =>
             {

@@ -77,3 +77,43 @@ fn described(write: &WriteInfo) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::render_history;
+    use crate::admin::{HistoryReport, WriteInfo};
+
+    fn write(stamp: &str, size: Option<u64>, lost_to: Option<&str>) -> WriteInfo {
+        WriteInfo {
+            stamp: stamp.to_owned(),
+            unix_ms: 1_795_255_500_000,
+            node: "n1".to_owned(),
+            size,
+            etag: size.map(|size| format!("etag-{size}")),
+            lost_to: lost_to.map(str::to_owned),
+            vector: vec!["n1.4.0:2".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_history_shows_what_stands_then_what_lost_then_who_did_not_answer() {
+        let history = HistoryReport {
+            bucket: "b".to_owned(),
+            key: "k".to_owned(),
+            current: Some(write("0009", Some(104), None)),
+            lost: vec![write("0008", Some(101), Some("0009")), write("0007", None, Some("0008"))],
+            unheard: vec!["n3".to_owned()],
+        };
+
+        let screen = render_history(&history);
+
+        let lines: Vec<&str> = screen.lines().collect();
+        assert_eq!(lines[0], "b/k");
+        assert!(lines[1].starts_with("Stands: 104 bytes, ETag etag-104, written 2026-11-21"));
+        assert_eq!(lines[2], "Has seen: n1.4.0:2");
+        assert_eq!(lines[3], "Lost to a concurrent write: 2");
+        assert!(lines[6].contains("etag-101") && lines[6].contains("0009"));
+        assert!(lines[7].contains("deletion"));
+        assert!(lines[9].ends_with("may know of more: n3"));
+    }
+}

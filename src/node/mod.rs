@@ -14,6 +14,7 @@ mod history;
 mod kept;
 mod levels;
 mod peers;
+mod rebuild;
 mod redundancy;
 mod rejoin;
 mod serve;

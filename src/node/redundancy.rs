@@ -129,7 +129,8 @@ impl Node {
         }
         Ok(match request.action {
             RepairAction::Start => {
-                Command::Start { partition: request.partition.map(Partition::from) }
+                let partition = request.partition.map(Partition::from);
+                Command::Start { partition, since: self.coordinator.site().now() }
             }
             RepairAction::Pause => Command::Pause,
             RepairAction::Resume => Command::Resume,

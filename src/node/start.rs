@@ -30,13 +30,10 @@ use super::peers::KnownPeers;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// Copies of the rows of a bucket that says nothing else.
-const COPIES: usize = 3;
+pub(super) const COPIES: usize = 3;
 
 /// How often facts about this node are published.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
-
-/// Copies of a bucket that was created without saying how many.
-const COPIES_USUAL: usize = 3;
 
 /// What a node is told.
 #[derive(Clone, Debug)]
@@ -210,6 +207,7 @@ impl Node {
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
         let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
+        report_whole(&repair, &memory.rebuilding);
         hints.set_pusher(Arc::new(blobs.clone()));
         let workers = look_after_bytes(&settings, &catalog, &blobs);
         let membership = Membership::new(
@@ -278,6 +276,8 @@ impl Node {
         tasks.spawn("checkpoint", Arc::clone(self).checkpoint_for_ever().boxed()).detach();
         let rounds = Membership::rounds_for_ever(Arc::downgrade(&self.membership));
         tasks.spawn("membership rounds", rounds.boxed()).detach();
+        let rebuild = Self::rebuild(Arc::downgrade(self));
+        tasks.spawn("rebuilding", rebuild.boxed()).detach();
         tasks.spawn("facts", Arc::clone(self).publish_for_ever().boxed()).detach();
     }
 
@@ -312,24 +312,8 @@ impl Node {
                 gossip.publish("used", used.to_string());
                 gossip.publish("free", space.free.to_string());
             }
-            if let Err(error) = self.membership.follow_rebuilding(&self.owned()).await {
-                tracing::error!(%error, "the end of the rebuilding could not be stored");
-            }
             self.seams.clock.sleep(FACTS_EVERY).await;
         }
-    }
-
-    /// The partitions that this node owns for the bucket with the most copies.
-    fn owned(&self) -> Vec<Partition> {
-        let Some(layout) = self.membership.holder().current() else { return Vec::new() };
-        let node = self.coordinator.site().node;
-        let copies = self.catalog.buckets().iter().map(|bucket| bucket.n).max();
-        let copies = usize::from(copies.unwrap_or_default()).max(COPIES_USUAL);
-        layout
-            .partitions()
-            .iter()
-            .filter(|&partition| layout.preference_list(partition).owners(copies).contains(&node))
-            .collect()
     }
 
     /// Makes everything durable that is derived, after the listeners were stopped.
@@ -341,6 +325,16 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
+}
+
+/// Lets a partition of an emptied node count again once it is whole.
+fn report_whole(repair: &Repair, rebuilding: &Arc<Rebuilding>) {
+    let rebuilding = Arc::clone(rebuilding);
+    repair.set_whole(Arc::new(move |partition| {
+        if let Err(error) = rebuilding.mark_rebuilt(partition) {
+            tracing::error!(%partition, %error, "a rebuilt partition cannot be noted");
+        }
+    }));
 }
 
 /// Sets the guards of this node's copies, and what keeps them and the others' alike.

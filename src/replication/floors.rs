@@ -174,3 +174,147 @@ impl Guard for Floors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::{Floor, Floors};
+    use crate::causality::{HybridTime, Stamp};
+    use crate::env::{Clock, OsClock, OsEntropy, TokioTasks};
+    use crate::replication::companion::{Guard, Incoming, Purpose, Verdict};
+    use crate::replication::error::ReplicationError;
+    use crate::replication::site::Site;
+    use crate::replication::table::{RowKey, TableId};
+    use crate::ring::Partition;
+    use crate::store::{CommitLimits, MetaOptions, RocksMeta, Rows};
+    use crate::types::NodeId;
+
+    const HERE: Partition = Partition(3);
+
+    fn at(millis: u64) -> HybridTime {
+        HybridTime::from_millis(millis)
+    }
+
+    async fn open(folder: &std::path::Path) -> Arc<Floors> {
+        let meta = RocksMeta::open(folder, MetaOptions::default()).unwrap();
+        let tasks = Arc::new(TokioTasks::current());
+        let rows = Rows::start(Arc::new(meta), tasks.clone(), CommitLimits::default());
+        let clock: Arc<dyn Clock> = Arc::new(OsClock::new());
+        let seams = (clock, Arc::new(OsEntropy::new()) as _, tasks as _);
+        let site = Site::new(NodeId::from_bytes([1; 16]), 1, HybridTime::default(), seams);
+        Floors::open(rows, site).unwrap()
+    }
+
+    /// What becomes of a record stamped at that time, for a key with or without a record.
+    fn judge(
+        floors: &Floors,
+        purpose: Purpose,
+        stamped: Option<u64>,
+        held: Held,
+    ) -> Result<Verdict, ReplicationError> {
+        let row = RowKey { table: TableId::Kv, routing: Bytes::new(), sort: Bytes::new() };
+        let node = NodeId::from_bytes([1; 16]);
+        floors.judge(&Incoming {
+            row: &row,
+            partition: HERE,
+            purpose,
+            stamp: stamped.map(|millis| Stamp { time: at(millis), node }),
+            bucket_epoch: None,
+            bytes: 0,
+            held: held == Held::Yes,
+        })
+    }
+
+    #[derive(PartialEq)]
+    enum Held {
+        Yes,
+        No,
+    }
+
+    fn client(begun: u64) -> Purpose {
+        Purpose::Client { begun: at(begun) }
+    }
+
+    fn hinted(begun: u64) -> Purpose {
+        Purpose::Hinted { owner: NodeId::from_bytes([2; 16]), begun: at(begun) }
+    }
+
+    #[tokio::test]
+    async fn a_fence_keeps_late_clients_out_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let floors = open(folder.path()).await;
+
+        floors.raise_fence(HERE, at(100)).await.unwrap();
+
+        for late in [client(100), hinted(99)] {
+            let refused = judge(&floors, late, Some(500), Held::Yes);
+            assert!(matches!(refused, Err(ReplicationError::TooLate(_))), "{late:?}");
+        }
+        assert!(judge(&floors, client(101), Some(100), Held::Yes).is_err(), "stamped too early");
+        assert_eq!(judge(&floors, client(101), Some(101), Held::No).unwrap(), Verdict::Take);
+        assert_eq!(judge(&floors, client(101), None, Held::No).unwrap(), Verdict::Take);
+        let exchange = Purpose::Exchange { floor: at(0) };
+        for before in [Purpose::Repair, exchange] {
+            assert_eq!(judge(&floors, before, Some(5), Held::No).unwrap(), Verdict::Take);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_purged_does_not_come_back_whoever_brings_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let floors = open(folder.path()).await;
+
+        floors.raise_purged(HERE, at(100)).await.unwrap();
+
+        let lower = Purpose::Exchange { floor: at(99) };
+        for purpose in [Purpose::Repair, lower] {
+            let verdict = judge(&floors, purpose, Some(100), Held::No);
+            assert_eq!(verdict.unwrap(), Verdict::Outlived, "{purpose:?}");
+            assert_eq!(judge(&floors, purpose, Some(100), Held::Yes).unwrap(), Verdict::Take);
+            assert_eq!(judge(&floors, purpose, Some(101), Held::No).unwrap(), Verdict::Take);
+        }
+        assert!(judge(&floors, client(100), Some(200), Held::No).is_err());
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_purged_as_far_refills_one_that_was_wiped() {
+        let folder = tempfile::tempdir().unwrap();
+        let floors = open(folder.path()).await;
+
+        floors.raise_purged(HERE, at(100)).await.unwrap();
+
+        let as_high = Purpose::Exchange { floor: at(100) };
+        assert_eq!(judge(&floors, as_high, Some(50), Held::No).unwrap(), Verdict::Take);
+    }
+
+    #[tokio::test]
+    async fn floors_only_rise_and_survive_a_start() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let floors = open(folder.path()).await;
+            floors.raise_purged(HERE, at(100)).await.unwrap();
+            floors.raise_fence(HERE, at(200)).await.unwrap();
+            floors.raise_purged(HERE, at(50)).await.unwrap();
+        }
+
+        let floors = open(folder.path()).await;
+
+        assert_eq!(floors.of(HERE), Floor { fence: at(200), purged: at(100) });
+        assert_eq!(floors.of(Partition(4)), Floor::default());
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_clock_is_behind_refuses_the_fence() {
+        let folder = tempfile::tempdir().unwrap();
+        let floors = open(folder.path()).await;
+        let ahead = at(u64::MAX >> 17);
+
+        let refused = floors.raise_fence(HERE, ahead).await;
+
+        assert!(matches!(refused, Err(ReplicationError::ClockSkew(_))));
+        assert_eq!(floors.of(HERE), Floor::default());
+    }
+}

@@ -39,7 +39,7 @@ mod version;
 
 pub use antientropy::{
     Command, Exchanged, Inventory, NodeRepair, PartitionRedundancy, Proof, Proven, REPAIR_SERVICE,
-    RedundancySummary, Repair, RepairSettings,
+    RedundancySummary, Repair, RepairSettings, Whole,
 };
 pub use companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 pub use coordinator::{

@@ -92,6 +92,8 @@ pub enum Command {
     Start {
         /// Which; all if not given.
         partition: Option<Partition>,
+        /// When this was said.
+        since: HybridTime,
     },
     /// Begin no more rounds.
     Pause,

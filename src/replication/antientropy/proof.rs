@@ -107,9 +107,13 @@ impl Proofs {
         Ok(Self { rows, known: Mutex::new(known) })
     }
 
-    /// What is known of a partition.
-    pub(super) fn of(&self, partition: Partition) -> Option<Proven> {
-        self.known.lock().get(&partition).cloned()
+    /// Shows `look` what is known of a partition.
+    pub(super) fn look<T>(
+        &self,
+        partition: Partition,
+        look: impl FnOnce(Option<&Proven>) -> T,
+    ) -> T {
+        look(self.known.lock().get(&partition))
     }
 
     /// What is known of all partitions.

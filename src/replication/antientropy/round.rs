@@ -221,7 +221,9 @@ impl Repair {
         let now = self.site().now().millis();
         let fence = HybridTime::from_millis(now.saturating_sub(lag));
         let floor = self.floors.of(partition);
-        if fence <= floor.purged || fence <= floor.fence {
+        // A first proof is not kept waiting for a purge.
+        let first = self.proofs.look(partition, |proven| proven.is_none());
+        if first || fence <= floor.purged || fence <= floor.fence {
             return Ok(None);
         }
         let old = fence.millis().saturating_sub(floor.purged.millis()) > lag;

@@ -64,14 +64,11 @@ impl Repair {
     }
 
     fn redundancy(&self, partition: Partition, now_millis: u64) -> Redundancy {
-        let proven = self.proofs.of(partition);
-        let proven = proven.filter(|proven| proven.last.at > HybridTime::default());
-        Redundancy {
-            copies: proven.as_ref().map_or(0, |proven| proven.last.copies.len()),
-            age: proven.map(|proven| {
-                Duration::from_millis(now_millis.saturating_sub(proven.last.at.millis()))
-            }),
-        }
+        let age = |at: HybridTime| Duration::from_millis(now_millis.saturating_sub(at.millis()));
+        self.proofs.look(partition, |proven| Redundancy {
+            copies: proven.map_or(0, |proven| proven.last.copies.len()),
+            age: proven.map(|proven| age(proven.last.at)),
+        })
     }
 
     /// Begins the next round, if one is due; how long to wait before the next.
@@ -121,14 +118,18 @@ impl Repair {
     }
 
     /// Proves a partition soon, or all of them.
-    pub(super) fn hurry(&self, partition: Option<Partition>) -> Result<(), ReplicationError> {
+    pub(super) fn hurry(
+        &self,
+        partition: Option<Partition>,
+        since: HybridTime,
+    ) -> Result<(), ReplicationError> {
         let layout = self.coordinator.layout()?;
         let mut agenda = self.agenda.lock();
         match partition {
             Some(partition) => agenda.hurry(partition),
             None => layout.partitions().iter().for_each(|partition| agenda.hurry(partition)),
         }
-        *self.started.lock() = Some(self.site().now());
+        *self.started.lock() = Some(since);
         drop(agenda);
         self.wake.notify_one();
         Ok(())
@@ -158,7 +159,7 @@ impl Repair {
         let fresh = u64::try_from(self.settings.fresh().as_millis()).unwrap_or(u64::MAX);
         let (mut proven, mut oldest) = (0, Some(0));
         for partition in layout.owned_by(self.me(), copies) {
-            let full = self.proofs.of(partition).and_then(|proven| proven.full);
+            let full = self.proofs.look(partition, |proven| proven.and_then(|proven| proven.full));
             let age = full.map(|at| now.saturating_sub(at.millis()));
             proven += i64::from(age.is_some_and(|age| age <= fresh));
             oldest = oldest.and_then(|oldest: u64| Some(oldest.max(age?)));

@@ -171,6 +171,7 @@ impl Repair {
         if differing.is_empty() && my_floor == floor {
             let missing = trees.missing;
             self.note_exchange(partition, peer, Exchanged { began, missing });
+            self.look_whole(scope).await?;
         } else {
             self.begun.lock().insert((partition, peer), began);
         }
@@ -293,6 +294,7 @@ impl Repair {
         let missing = missing.await?;
         if let (Some(_), Some(began)) = (floor, began) {
             self.note_exchange(partition, peer, Exchanged { began, missing });
+            self.look_whole(scope).await?;
         }
         plain(RepairReply::Finished { missing })
     }
@@ -337,8 +339,8 @@ impl Repair {
         match command {
             Command::Pause => self.set_paused(Paused::Yes).await,
             Command::Resume => self.set_paused(Paused::No).await,
-            Command::Start { partition } => {
-                self.hurry(partition)?;
+            Command::Start { partition, since } => {
+                self.hurry(partition, since)?;
                 self.set_paused(Paused::No).await
             }
             Command::Tell => Ok(()),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
+use crate::env::{deadline_in, timeout_at};
 use crate::replication::error::ReplicationError;
 use crate::replication::level::{Level, Outcome, Served};
 use crate::replication::message::{ReplicaReply, ReplicaRequest, ScanRequest, SliceRequest, Want};
@@ -81,6 +82,9 @@ pub struct ScanPage {
 /// Requests for one slice before the page ends short: a page over endless tombstones.
 const ROUNDS_MAX: usize = 16;
 
+/// A scan waits so many times as long as a read before it asks somebody else.
+const SCAN_HEDGE: u32 = 5;
+
 /// Rows asked of a slice at least.
 const ROWS_ASKED_MIN: usize = 64;
 
@@ -111,7 +115,18 @@ struct Told {
     whole: Option<NodeId>,
     digests: BTreeSet<NodeId>,
     failed: BTreeSet<NodeId>,
+    /// Who takes so long that somebody else is asked first.
+    slow: BTreeSet<NodeId>,
     reasons: Vec<String>,
+}
+
+/// How long an owner is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Haste {
+    /// Somebody else can be asked instead, if it takes long.
+    Hedged,
+    /// As long as requests wait at all.
+    Patient,
 }
 
 /// What was told of one position.
@@ -182,12 +197,11 @@ impl Coordinator {
         told: &mut BTreeMap<usize, Told>,
         limit: usize,
     ) -> Result<bool, ReplicationError> {
-        // (peer, whole rows or digests) -> slices
-        let mut requests: BTreeMap<(NodeId, Rows), Vec<usize>> = BTreeMap::new();
+        let mut requests: BTreeMap<(NodeId, Rows, Haste), Vec<usize>> = BTreeMap::new();
         for (&index, told) in told.iter() {
             let plan = &slices[index].plan;
             let missing = plan.reads().saturating_sub(told.answers.len() + told.guests.len());
-            let line: Vec<NodeId> = plan
+            let mut line: Vec<NodeId> = plan
                 .candidates(self.site.node, &*self.peers)
                 .into_iter()
                 .filter(|owner| !told.failed.contains(owner) && !told.heard(*owner))
@@ -197,21 +211,39 @@ impl Coordinator {
             if line.len() < missing || (told.answers.is_empty() && owners == 0) {
                 return Err(no_quorum(plan, told));
             }
+            line.sort_by_key(|node| told.slow.contains(node));
+            let quick = line.iter().filter(|node| !told.slow.contains(node)).count();
+            let haste = if quick > missing { Haste::Hedged } else { Haste::Patient };
             for (position, owner) in line.into_iter().take(missing).enumerate() {
                 let first = told.whole.is_none() && position == 0;
                 let whole = if first { Rows::Whole } else { Rows::Digests };
-                requests.entry((owner, whole)).or_default().push(index);
+                requests.entry((owner, whole, haste)).or_default().push(index);
             }
         }
         if requests.is_empty() {
             return Ok(false);
         }
-        let calls = requests.into_iter().map(|((owner, whole), indexes)| async move {
-            let answer = self.ask_slices(query, slices, owner, whole, &indexes, limit).await;
+        let calls = requests.into_iter().map(|((owner, whole, haste), indexes)| async move {
+            let asked = self.ask_slices(query, slices, owner, whole, &indexes, limit);
+            let clock = &*self.site.clock;
+            let answer = match haste {
+                Haste::Patient => Some(asked.await),
+                Haste::Hedged => {
+                    timeout_at(clock, deadline_in(clock, self.patience.hedge * SCAN_HEDGE), asked)
+                        .await
+                }
+            };
             (owner, whole, indexes, answer)
         });
         for (owner, whole, indexes, answer) in join_all(calls).await {
-            record_answers(slices, told, (owner, whole), &indexes, answer);
+            match answer {
+                Some(answer) => record_answers(slices, told, (owner, whole), &indexes, answer),
+                None => told.iter_mut().filter(|(index, _)| indexes.contains(index)).for_each(
+                    |(_, told)| {
+                        told.slow.insert(owner);
+                    },
+                ),
+            }
         }
         Ok(true)
     }

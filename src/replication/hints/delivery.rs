@@ -1,5 +1,6 @@
 //! Brings what is kept for owners to them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -125,16 +126,25 @@ impl Hints {
         let found = self.coordinator.replica().rows().scan_with(move |meta| {
             let everything = KeyRange { start: Vec::new(), end: None };
             meta.scan(Family::Hints, &everything, &mut |key, value| {
-                match (HintName::parse(key), HintRow::decode(value)) {
-                    (Some(name), Ok(hint)) if name.partition == partition => {
+                let (name, hint) = match (HintName::parse(key), HintRow::decode(value)) {
+                    (Some(name), Ok(hint)) => (name, hint),
+                    _ => {
+                        damaged = Some("a hint cannot be read".to_owned());
+                        return Visit::Next;
+                    }
+                };
+                // Each owner's hints are in the order of their partitions.
+                let owner = name.owner.as_bytes();
+                match name.partition.cmp(&partition) {
+                    Ordering::Less => Visit::Seek([&owner[..], &partition.to_be_bytes()].concat()),
+                    Ordering::Greater => next_prefix(owner).map_or(Visit::Stop, Visit::Seek),
+                    Ordering::Equal => {
                         let least =
                             oldest.map_or(hint.since, |oldest: HybridTime| oldest.min(hint.since));
                         oldest = Some(least);
+                        Visit::Next
                     }
-                    (Some(_), Ok(_)) => {}
-                    _ => damaged = Some("a hint cannot be read".to_owned()),
                 }
-                Visit::Next
             })?;
             Ok((oldest, damaged))
         });

@@ -3,9 +3,11 @@
 //! What must hold: a cluster that has lost any two owners of a partition, or is split in two, goes
 //! on taking writes at level `eventual`; when all is healed, hints drain to none, nothing that was
 //! acknowledged is lost to an older write, all owners hold the same rows, nobody else holds any,
-//! and the leaves of every tree are the sums of the rows (I2, I3, I4, I9).
+//! and the leaves of every tree are the sums of the rows (I2, I3, I4, I9). Keys of the key-value
+//! API lose no value that nobody saw.
 
 mod converge;
+mod siblings;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use crate::entropy::Seed;
 use crate::faults::{self, Fault, PlannedFault};
 use crate::world::{World, WorldOptions, simulate};
 
+use siblings::{SiblingLedger, SiblingWriter};
 use writer::{Ledger, Writer};
 
 /// The bucket that everything happens in.
@@ -53,6 +56,7 @@ struct State {
     keys: Vec<Key>,
     stage: Mutex<Stage>,
     ledger: Mutex<Ledger>,
+    siblings: Mutex<SiblingLedger>,
     operations: Mutex<BTreeMap<&'static str, u64>>,
     violations: Mutex<Vec<String>>,
 }
@@ -122,6 +126,7 @@ async fn run_seed(seed: Seed, options: RunOptions) -> anyhow::Result<Report> {
         keys: (0..keys).filter_map(|number| Key::new(format!("key/{number:02}")).ok()).collect(),
         stage: Mutex::new(Stage::Before),
         ledger: Mutex::default(),
+        siblings: Mutex::default(),
         operations: Mutex::default(),
         violations: Mutex::default(),
     });
@@ -158,6 +163,8 @@ fn writers(state: &Arc<State>) -> Started {
         if *state.stage.lock() != Stage::After {
             let writer = Writer::new(&state, node, sim);
             sim.tasks.spawn("writer", Box::pin(writer.work())).detach();
+            let writer = SiblingWriter::new(&state, node, sim);
+            sim.tasks.spawn("sibling writer", Box::pin(writer.work())).detach();
         }
     })
 }
@@ -190,12 +197,14 @@ async fn conduct(
 
     converge::all_agree(cluster, CONVERGED).await?;
     converge::newest_stand(cluster, state).await?;
+    siblings::none_is_lost(cluster, state).await?;
     // What stands must stand on the disks too.
     world.nodes().into_iter().for_each(|node| cluster.crash(node));
     world.nodes().into_iter().for_each(|node| cluster.start(node));
     cluster.all_up(Duration::from_secs(30)).await?;
     converge::all_agree(cluster, CONVERGED).await?;
-    converge::newest_stand(cluster, state).await
+    converge::newest_stand(cluster, state).await?;
+    siblings::none_is_lost(cluster, state).await
 }
 
 async fn create_bucket(cluster: &Arc<Cluster>, level: Level) -> anyhow::Result<()> {
