@@ -127,6 +127,9 @@ impl Catalog {
             // Often enough that the pause adds little to the grace.
             let pause = (grace / 10).clamp(Duration::from_millis(500), Duration::from_secs(30));
             clock.sleep(pause).await;
+            if self.coordinator.layout().is_err() {
+                continue;
+            }
             if let Err(error) = self.collect_once(grace, settings.uploads_kept).await {
                 tracing::warn!(%error, "the collector's round broke off");
             }
