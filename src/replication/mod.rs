@@ -35,6 +35,7 @@ mod slice_walk;
 mod stored;
 mod table;
 mod tally;
+mod unsettled;
 mod version;
 
 pub use antientropy::{

@@ -79,6 +79,8 @@ pub(crate) enum Ask {
     Purge { purge: HybridTime },
     /// Look at the partitions that are shared with the sender soon: it was away.
     Returned,
+    /// The owners of the partition may have parted: prove it soon.
+    Hurry,
     /// What is known of all partitions.
     Inventory,
     /// The operator's word to this node.

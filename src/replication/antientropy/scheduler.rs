@@ -29,6 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The longest pause between two rounds of routine.
 const SPREAD_MAX: Duration = Duration::from_secs(2);
 
+/// How long nothing more must have come to a partition before it is compared.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// How long the others may take to tell what they know.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -115,6 +118,37 @@ impl Repair {
         }
         drop(agenda);
         self.wake.notify_one();
+    }
+
+    /// Proves a partition soon.
+    pub(super) fn hurry_one(&self, partition: Partition) {
+        self.agenda.lock().hurry(partition);
+        self.wake.notify_one();
+    }
+
+    /// Has those partitions proven soon whose owners are known to have parted.
+    fn settle(self: &Arc<Self>, layout: &Arc<Layout>) {
+        for partition in self.coordinator.unsettled.take_quiet(QUIET) {
+            let list = layout.preference_list(partition);
+            let owners = list.owners((self.copies)().max(1));
+            let Some(driver) = owners.iter().copied().find(|owner| self.is_up(*owner)) else {
+                continue;
+            };
+            if driver == self.me() {
+                self.hurry_one(partition);
+                continue;
+            }
+            let (repair, layout) = (Arc::downgrade(self), Arc::clone(layout));
+            let tell = async move {
+                let Some(repair) = repair.upgrade() else { return };
+                let scope = Scope { layout, partition };
+                if repair.ask(&scope, driver, Ask::Hurry, Bytes::new()).await.is_err() {
+                    // Somebody else may drive it by then.
+                    repair.coordinator.unsettled.note(partition);
+                }
+            };
+            self.site().tasks.spawn("repair hurry", tell.boxed()).detach();
+        }
     }
 
     /// Proves a partition soon, or all of them.
@@ -243,6 +277,7 @@ impl Repair {
         if !std::mem::replace(&mut seen.greeted, true) {
             self.say_returned(&layout);
         }
+        self.settle(&layout);
         for node in layout.members().iter().map(|member| member.node) {
             let now = self.is_up(node);
             if seen.up.insert(node, now) == Some(false) && now {

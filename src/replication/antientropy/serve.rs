@@ -140,6 +140,10 @@ impl Repair {
                 let rows = self.purge(scope.partition, purge).await?;
                 plain(RepairReply::Erased { rows })
             }
+            Ask::Hurry => {
+                self.hurry_one(scope.partition);
+                plain(RepairReply::Done)
+            }
             Ask::Returned => {
                 self.hurry_with(peer);
                 plain(RepairReply::Done)

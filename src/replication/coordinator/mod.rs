@@ -35,6 +35,7 @@ use super::plan::PeerView;
 use super::replica::Replica;
 use super::site::Site;
 use super::table::Tables;
+use super::unsettled::Unsettled;
 
 pub use read::{ReadReceipt, Standing};
 pub use scan::{ScanEntry, ScanPage, ScanQuery};
@@ -86,6 +87,8 @@ pub struct Coordinator {
     pub(super) standing: Arc<dyn OwnStanding>,
     /// What this node keeps for others.
     pub(super) kept: Arc<HintLedger>,
+    /// Partitions whose owners are known to have parted.
+    pub(super) unsettled: Arc<Unsettled>,
 }
 
 /// Whether this node's copies say anything yet.
@@ -115,6 +118,7 @@ impl Coordinator {
         peers: Arc<dyn PeerView>,
     ) -> Self {
         let kept = HintLedger::new(Arc::clone(&site), HintLimits::default());
+        let unsettled = Unsettled::new(Arc::clone(&site.clock));
         Self {
             site,
             replica,
@@ -127,6 +131,7 @@ impl Coordinator {
             repairs: Arc::new(Semaphore::new(REPAIRS_MAX)),
             standing: Arc::new(AlwaysCounted),
             kept,
+            unsettled,
         }
     }
 

@@ -76,6 +76,12 @@ impl Reading {
         self.heard.iter().any(|node| plan.is_owner(*node))
     }
 
+    /// Whether all who answered stand in for owners and have nothing: that says nothing.
+    fn is_hollow(&self, plan: &ReplicaPlan) -> bool {
+        let found = self.whole.values().any(|held| held.record.is_some());
+        !found && !self.heard_owner(plan)
+    }
+
     /// Whether an owner failed, or somebody stood in for one.
     fn is_degraded(&self, plan: &ReplicaPlan) -> bool {
         !self.reasons.is_empty() || self.heard.iter().any(|node| !plan.is_owner(*node))
@@ -135,7 +141,9 @@ impl Coordinator {
         }
         loop {
             match reading.tally.decision() {
-                ReadDecision::Agreed => return agreed(plan, reading, level),
+                // Owners that seem to be away may not be: they are asked before absence is said.
+                ReadDecision::Agreed | ReadDecision::Merge if reading.is_hollow(plan) => {}
+                ReadDecision::Agreed => return Ok(agreed(plan, reading, level)),
                 ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
                 ReadDecision::Impossible => return Err(too_few(plan, &reading)),
                 ReadDecision::Fetch(owners) => {
@@ -325,9 +333,6 @@ impl Coordinator {
         } else {
             self.repair_with_bytes(row, usize::from(plan.n), level);
         }
-        if merged.is_none() && !reading.heard_owner(plan) {
-            return Err(too_few(plan, &reading));
-        }
         let served = Served { level, degraded: reading.is_degraded(plan) };
         Ok(ReadReceipt { record: merged, inline, standing: Standing::Minority, served })
     }
@@ -377,25 +382,17 @@ impl Coordinator {
 }
 
 /// The receipt of a read whose answers are equal.
-fn agreed(
-    plan: &ReplicaPlan,
-    reading: Reading,
-    level: Level,
-) -> Result<ReadReceipt, ReplicationError> {
+fn agreed(plan: &ReplicaPlan, reading: Reading, level: Level) -> ReadReceipt {
     let degraded = reading.is_degraded(plan);
     // Any whole answer will do: they are equal.
     let held = reading.whole.values().next().cloned().unwrap_or_default();
-    if held.record.is_none() && !reading.heard_owner(plan) {
-        // Those who stand in know only what they were given: that they have nothing says nothing.
-        return Err(too_few(plan, &reading));
-    }
     let by_owners = reading.whole.keys().all(|node| plan.is_owner(*node));
-    Ok(ReadReceipt {
+    ReadReceipt {
         record: held.record,
         inline: held.inline,
         standing: if by_owners { Standing::Quorum } else { Standing::Minority },
         served: Served { level, degraded },
-    })
+    }
 }
 
 /// Brings the merged record to this node's own copy.

@@ -84,6 +84,8 @@ impl Coordinator {
                 Err(reply) => return reply,
                 Ok(placed) => placed,
             };
+            // What comes late to this owner may have come to no other.
+            self.unsettled.note(partition);
             durable.push(async move {
                 let (record, inline, purpose) = (&record, &inline, Purpose::Repair);
                 let write = RowWrite { row: &row, partition, n, purpose, record, inline };

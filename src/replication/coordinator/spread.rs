@@ -203,17 +203,30 @@ impl Spreading {
         // owners concerned are brought up by anti-entropy.
         let Ok(place) = Arc::clone(&self.coordinator.late).try_acquire_owned() else {
             LATE_DROPPED.inc();
+            self.note_missed();
             return;
         };
         let tasks = Arc::clone(&self.coordinator.site.tasks);
         let late = async move {
             while self.step().await {}
+            self.note_missed();
             for (node, refusal) in &self.refusals {
                 tracing::debug!(%node, ?refusal, "a replica missed a write");
             }
             drop(place);
         };
         tasks.spawn("late write answers", late.boxed()).detach();
+    }
+
+    /// An owner that is there and has not the write, nor anybody for it, is brought up soon.
+    fn note_missed(&self) {
+        let me = self.coordinator.site.node;
+        let there = |owner: &NodeId| {
+            *owner == me || self.coordinator.peers.liveness(*owner) == Liveness::Up
+        };
+        if self.tally.unfilled().iter().any(there) {
+            self.coordinator.unsettled.note(self.plan.partition);
+        }
     }
 
     fn refused(self) -> ReplicationError {

@@ -77,7 +77,12 @@ fn owners_agree(layout: &Layout, disks: &Disks, table: TableId) -> anyhow::Resul
                 bail!("{} keeps {table:?} {key:?} and is no owner", node.short());
             }
             if *value != holders[0].1 {
-                bail!("{} and {} differ in {table:?} {key:?}", node.short(), holders[0].0.short());
+                let (one, other) = (&value[..], &holders[0].1[..]);
+                bail!(
+                    "{} and {} differ in {table:?} {key:?}: {one:x?}, {other:x?}",
+                    node.short(),
+                    holders[0].0.short()
+                );
             }
         }
         if let Some(without) = owners.iter().find(|owner| !holders.iter().any(|h| h.0 == **owner)) {
