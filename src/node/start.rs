@@ -261,6 +261,10 @@ impl Node {
             crate::membership::facts::CLUSTER,
             cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
         );
+        if self.membership.memory().rebuilding.is_active() {
+            // At once: until it is known how much there is, that it has nothing yet.
+            gossip.publish(crate::membership::facts::REBUILDING, "0/0".to_owned());
+        }
         let started = self.seams.clock.wall().0.to_string();
         gossip.publish("started", started);
         for (fact, value) in own_facts(&self.settings.name, &self.settings.zone, Capacity(gib)) {

@@ -33,6 +33,13 @@ struct Written {
     never: bool,
 }
 
+/// What a writer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Put,
+    Delete,
+}
+
 /// All writes, by number, from 1.
 #[derive(Default)]
 pub(super) struct SiblingLedger {
@@ -40,9 +47,10 @@ pub(super) struct SiblingLedger {
 }
 
 impl SiblingLedger {
-    fn begin(&mut self, key: &Key, deletes: bool, shown: BTreeSet<u64>) -> u64 {
+    fn begin(&mut self, key: &Key, asked: Asked, shown: BTreeSet<u64>) -> u64 {
         let number = self.writes.len() as u64 + 1;
         let key = key.clone();
+        let deletes = asked == Asked::Delete;
         let written = Written { key, deletes, shown, acknowledged: false, never: false };
         self.writes.insert(number, written);
         number
@@ -137,7 +145,8 @@ impl SiblingWriter {
         };
         let Some((context, shown)) = seen else { return };
         let deletes = kind == 9 && context.is_some();
-        let number = self.state.siblings.lock().begin(key, deletes, shown);
+        let asked = if deletes { Asked::Delete } else { Asked::Put };
+        let number = self.state.siblings.lock().begin(key, asked, shown);
         let asked = (bucket.level, context);
         let result = if deletes {
             self.node.catalog.kv_delete(bucket, key, asked).await
@@ -197,12 +206,12 @@ mod tests {
 
     use quorate::types::Key;
 
-    use super::SiblingLedger;
+    use super::{Asked, SiblingLedger};
 
     fn ledger() -> (SiblingLedger, Key) {
         let key = Key::new("k").unwrap();
         let mut ledger = SiblingLedger::default();
-        let first = ledger.begin(&key, false, BTreeSet::new());
+        let first = ledger.begin(&key, Asked::Put, BTreeSet::new());
         if let Some(written) = ledger.writes.get_mut(&first) {
             written.acknowledged = true;
         }
@@ -215,14 +224,14 @@ mod tests {
         assert!(ledger.faults(&key, &BTreeSet::from([1])).is_empty());
         assert!(ledger.faults(&key, &BTreeSet::new())[0].contains("I2"));
 
-        ledger.begin(&key, false, BTreeSet::from([1]));
+        ledger.begin(&key, Asked::Put, BTreeSet::from([1]));
         assert!(ledger.faults(&key, &BTreeSet::from([2])).is_empty());
     }
 
     #[test]
     fn a_value_that_was_never_written_is_noticed() {
         let (mut ledger, key) = ledger();
-        let never = ledger.begin(&key, false, BTreeSet::new());
+        let never = ledger.begin(&key, Asked::Put, BTreeSet::new());
         if let Some(written) = ledger.writes.get_mut(&never) {
             written.never = true;
         }
