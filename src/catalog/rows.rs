@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::ExtentRef;
-use crate::codec::{Crc32c, Format};
+use crate::codec::{Crc32c, Format, FormatError, decode_message};
 use crate::env::UnixMillis;
 use crate::replication::{InlineFacts, Level, Order, Record, TableId, Version};
 use crate::types::{BucketId, Key, UploadId};
@@ -305,7 +305,18 @@ pub(crate) struct BucketRow {
 
 impl Format for BucketRow {
     const NAME: &'static str = "bucket";
-    const NUMBER: u16 = 1;
+    const NUMBER: u16 = 2;
+
+    /// In format 1 `quorum` meant what is `strict` now: nobody stood in for owners.
+    fn decode_older(number: u16, payload: &[u8]) -> Result<Self, FormatError> {
+        if number != 1 {
+            return Err(FormatError::Unknown { name: Self::NAME, number, newest: Self::NUMBER });
+        }
+        let row: Self = decode_message(payload)
+            .map_err(|source| FormatError::Damaged { name: Self::NAME, source })?;
+        let level = if row.level == Level::Quorum { Level::Strict } else { row.level };
+        Ok(Self { level, ..row })
+    }
 }
 
 impl Record for BucketRow {

@@ -127,7 +127,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         epoch: 2,
         n: 3,
         index_shards: 16,
-        level: Level::Quorum,
+        level: Level::Strict,
         state: BucketState::Active,
     };
     let credential = CredentialRow {
@@ -160,7 +160,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
 
 macro_rules! kept {
     ($name:literal) => {
-        ($name, include_str!(concat!("../../tests/fixtures/format-1/", $name, ".hex")))
+        kept!("format-1", $name)
+    };
+    ($format:literal, $name:literal) => {
+        ($name, include_str!(concat!("../../tests/fixtures/", $format, "/", $name, ".hex")))
     };
 }
 
@@ -175,7 +178,7 @@ const KEPT: [(&str, &str); 11] = [
     kept!("upload-aborted"),
     kept!("upload-completed"),
     kept!("upload-part"),
-    kept!("bucket"),
+    kept!("format-2", "bucket"),
     kept!("credential"),
 ];
 
