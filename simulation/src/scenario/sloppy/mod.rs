@@ -40,6 +40,9 @@ const NODES: u8 = 5;
 /// After all is healed, hints are delivered and owners agree within this time.
 const CONVERGED: Duration = Duration::from_secs(240);
 
+/// After this time no write of the time of faults is under way any more.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(40);
+
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -194,6 +197,8 @@ async fn conduct(
         cluster.start(node);
     }
     cluster.all_up(Duration::from_secs(30)).await?;
+    // What was under way when the faults ended may still take effect.
+    world.time().sleep(UNDER_WAY_MAX).await;
 
     converge::all_agree(cluster, CONVERGED).await?;
     converge::newest_stand(cluster, state).await?;
