@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::replication::{Level, ScanQuery, TableId, Version};
+use crate::replication::{Level, Outcome, ScanQuery, TableId, Version};
 use crate::types::BucketId;
 
 use super::error::CatalogError;
@@ -180,8 +180,31 @@ impl Catalog {
     }
 
     async fn is_empty(&self, bucket: &BucketRecord) -> Result<bool, CatalogError> {
+        if bucket.level.is_sloppy() {
+            self.nothing_is_kept().await?;
+        }
         Ok(self.has_none(bucket, TableId::Objects).await?
             && self.has_none(bucket, TableId::Kv).await?)
+    }
+
+    /// What members keep for owners that were away may belong to the bucket, and no scan of
+    /// owners shows it.
+    async fn nothing_is_kept(&self) -> Result<(), CatalogError> {
+        for member in self.coordinator.layout()?.members() {
+            let kept = self.coordinator.kept_by(member.node).await;
+            let none = kept.is_some_and(|kept| kept.values().all(|figures| figures.rows == 0));
+            if !none {
+                return Err(CatalogError::Unavailable {
+                    outcome: Outcome::None,
+                    reason: format!(
+                        "node {} keeps writes for owners that were away, or does not say: ask \
+                         again when 'quorate hints' shows none",
+                        member.node.short()
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn has_none(&self, bucket: &BucketRecord, table: TableId) -> Result<bool, CatalogError> {
@@ -196,7 +219,8 @@ impl Catalog {
                 // Wide, because there may be nothing but tombstones.
                 max: EMPTINESS_PAGE,
                 n: usize::from(bucket.n),
-                level: bucket.level,
+                // Who acknowledged a write at a sloppy level is not known.
+                level: if bucket.level.is_sloppy() { Level::All } else { bucket.level },
             };
             let page = self.coordinator.scan(&query).await?;
             if !page.entries.is_empty() {

@@ -363,6 +363,14 @@ impl Catalog {
         if self.is_of_deleted_bucket(object) {
             return Ok(Some(claims));
         }
+        // The head last: a completion moves names from uploads to it, and never back, so what is
+        // named nowhere here was named by nothing at some moment.
+        for prefix in uploads_of_key(&object.sort) {
+            self.scan_uploads(object, n, prefix, &mut |_, row| {
+                claims.add_if(place_of_upload(&row));
+            })
+            .await?;
+        }
         let row = RowKey {
             table: TableId::Objects,
             routing: object.routing.clone(),
@@ -376,12 +384,6 @@ impl Catalog {
             && let Some(live) = &head.object
         {
             claims.add(&live.body);
-        }
-        for prefix in uploads_of_key(&object.sort) {
-            self.scan_uploads(object, n, prefix, &mut |_, row| {
-                claims.add_if(place_of_upload(&row));
-            })
-            .await?;
         }
         Ok(Some(claims))
     }

@@ -207,7 +207,6 @@ impl Node {
         let secrets = SecretBox::new(&settings.secret).map_err(|_| StartError::Secrets)?;
         let catalog = Catalog::start(coordinator.clone(), blobs.clone(), secrets, settings.limits)?;
         let (hints, repair) = open_repair(&coordinator, &catalog, settings.repair)?;
-        report_whole(&repair, &memory.rebuilding);
         hints.set_pusher(Arc::new(blobs.clone()));
         let workers = look_after_bytes(&settings, &catalog, &blobs);
         let membership = Membership::new(
@@ -329,16 +328,6 @@ impl Node {
             tracing::error!(%error, "the last checkpoint failed");
         }
     }
-}
-
-/// Lets a partition of an emptied node count again once it is whole.
-fn report_whole(repair: &Repair, rebuilding: &Arc<Rebuilding>) {
-    let rebuilding = Arc::clone(rebuilding);
-    repair.set_whole(Arc::new(move |partition| {
-        if let Err(error) = rebuilding.mark_rebuilt(partition) {
-            tracing::error!(%partition, %error, "a rebuilt partition cannot be noted");
-        }
-    }));
 }
 
 /// Sets the guards of this node's copies, and what keeps them and the others' alike.

@@ -67,6 +67,8 @@ struct Reading {
     fetched: BTreeSet<NodeId>,
     under_way: usize,
     heard: BTreeSet<NodeId>,
+    /// Whether somebody told that there is a record.
+    told_of_one: bool,
     reasons: Vec<String>,
 }
 
@@ -76,10 +78,11 @@ impl Reading {
         self.heard.iter().any(|node| plan.is_owner(*node))
     }
 
-    /// Whether all who answered stand in for owners and have nothing: that says nothing.
+    /// Whether nothing was found and that says nothing: all who answered stand in for owners, or
+    /// somebody told of a record and could not send it.
     fn is_hollow(&self, plan: &ReplicaPlan) -> bool {
         let found = self.whole.values().any(|held| held.record.is_some());
-        !found && !self.heard_owner(plan)
+        !found && (self.told_of_one || !self.heard_owner(plan))
     }
 
     /// Whether an owner failed, or somebody stood in for one.
@@ -133,6 +136,7 @@ impl Coordinator {
             fetched: BTreeSet::new(),
             under_way: 0,
             heard: BTreeSet::new(),
+            told_of_one: false,
             reasons: Vec::new(),
         };
         for position in 0..plan.reads() {
@@ -218,12 +222,14 @@ impl Coordinator {
             }
             Told::Digest(digest) => {
                 reading.heard.insert(owner);
+                reading.told_of_one |= digest.is_some();
                 reading.tally.digest(owner, digest);
                 if digest.is_none() {
                     reading.whole.insert(owner, HeldRow::default());
                 }
             }
             Told::Failed(reason) => {
+                reading.heard.remove(&owner);
                 reading.tally.failed(owner);
                 reading.reasons.push(reason);
                 self.ask_next(plan, row, want, reading, answers);
@@ -386,7 +392,8 @@ fn agreed(plan: &ReplicaPlan, reading: Reading, level: Level) -> ReadReceipt {
     let degraded = reading.is_degraded(plan);
     // Any whole answer will do: they are equal.
     let held = reading.whole.values().next().cloned().unwrap_or_default();
-    let by_owners = reading.whole.keys().all(|node| plan.is_owner(*node));
+    let owners = reading.heard.iter().filter(|node| plan.is_owner(**node)).count();
+    let by_owners = owners == reading.heard.len() && owners > plan.owners.len() / 2;
     ReadReceipt {
         record: held.record,
         inline: held.inline,

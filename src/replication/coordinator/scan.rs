@@ -200,13 +200,17 @@ impl Coordinator {
         let mut requests: BTreeMap<(NodeId, Rows, Haste), Vec<usize>> = BTreeMap::new();
         for (&index, told) in told.iter() {
             let plan = &slices[index].plan;
-            let missing = plan.reads().saturating_sub(told.answers.len() + told.guests.len());
+            let mut missing = plan.reads().saturating_sub(told.answers.len() + told.guests.len());
             let mut line: Vec<NodeId> = plan
                 .candidates(self.site.node, &*self.peers)
                 .into_iter()
                 .filter(|owner| !told.failed.contains(owner) && !told.heard(*owner))
                 .collect();
             // What stands in alone knows only what it was given: an owner must be among them.
+            if missing == 0 && told.answers.is_empty() {
+                missing = 1;
+                line.retain(|node| plan.is_owner(*node));
+            }
             let owners = line.iter().filter(|node| plan.is_owner(**node)).count();
             if line.len() < missing || (told.answers.is_empty() && owners == 0) {
                 return Err(no_quorum(plan, told));

@@ -86,6 +86,7 @@ impl Coordinator {
             };
             // What comes late to this owner may have come to no other.
             self.unsettled.note(partition);
+            let counted = !self.is_rebuilding(partition);
             durable.push(async move {
                 let (record, inline, purpose) = (&record, &inline, Purpose::Repair);
                 let write = RowWrite { row: &row, partition, n, purpose, record, inline };
@@ -93,7 +94,8 @@ impl Coordinator {
                 if let Err(error) = &written {
                     tracing::debug!(%error, "a row that was handed over is not taken");
                 }
-                written.is_ok()
+                // Whoever hands it over may keep the only other copy.
+                written.is_ok() && counted
             });
         }
         // All at once, so that they share a synced write.

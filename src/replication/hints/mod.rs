@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! 1. A hint is durable in the batch of the write that it stands for.
-//! 2. It is deleted only after its owner acknowledged what is kept, or after a majority of the
-//!    row's owners did; never because it is old, or too many.
+//! 2. It is deleted only after its owner acknowledged what is kept, or after all other owners of
+//!    the row did; never because it is old, or too many. An owner that is being rebuilt does not
+//!    count.
 //! 3. Beyond its limits a node keeps no *new* hints.
 //!
 //! # What can go wrong, and what answers it
@@ -15,8 +16,8 @@
 //! - *Two owners of a row are away.* Each has a hint of its own; the row goes with the last.
 //! - *A backlog of days meets an owner that serves clients.* Batches go one after the other, and
 //!   the owner says how long to pause before the next.
-//! - *The owner never comes back.* What is kept for too long is brought to the owners that are
-//!   there; a majority of them is proof enough.
+//! - *The owner never comes back.* What is kept for too long is brought to the other owners;
+//!   all of them are proof enough.
 //! - *A row is damaged here.* It is not delivered and its hint stays: a guest copy was one of W.
 
 mod delivery;
