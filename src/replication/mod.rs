@@ -40,7 +40,7 @@ mod version;
 
 pub use antientropy::{
     Command, Exchanged, Inventory, NodeRepair, PartitionRedundancy, Proof, Proven, REPAIR_SERVICE,
-    RedundancySummary, Repair, RepairSettings, Whole,
+    RedundancySummary, Repair, RepairSettings,
 };
 pub use companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 pub use coordinator::{

@@ -104,7 +104,6 @@ impl Repair {
         if meeting.report.complete {
             let missing = meeting.report.missing_here;
             self.note_exchange(partition, peer, Exchanged { began, missing });
-            self.look_whole(scope).await?;
         }
         Ok(meeting.report)
     }

@@ -178,7 +178,6 @@ impl Repair {
         if differing.is_empty() && my_floor == floor {
             let missing = trees.missing;
             self.note_exchange(partition, peer, Exchanged { began, missing });
-            self.look_whole(scope).await?;
         } else {
             self.begun.lock().insert((partition, peer), began);
         }
@@ -302,7 +301,6 @@ impl Repair {
         let missing = missing.await?;
         if let (Some(_), Some(began)) = (floor, began) {
             self.note_exchange(partition, peer, Exchanged { began, missing });
-            self.look_whole(scope).await?;
         }
         plain(RepairReply::Finished { missing })
     }

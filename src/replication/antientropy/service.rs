@@ -1,8 +1,8 @@
 //! The repair of one node: what its parts share.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::causality::HybridTime;
 use crate::codec::{decode_message, encode_message};
-use crate::env::{blocking, deadline_in};
+use crate::env::deadline_in;
 use crate::membership::Liveness;
 use crate::net::{Message, PeerError};
 use crate::replication::coordinator::Coordinator;
@@ -27,7 +27,6 @@ use crate::types::NodeId;
 use super::agenda::Agenda;
 use super::figures;
 use super::inventory::NodeRepair;
-use super::local;
 use super::message::{Ask, REPAIR_SERVICE, RepairReply, RepairRequest};
 use super::proof::Proofs;
 
@@ -83,9 +82,6 @@ pub(super) struct Tallies {
     pub(super) under_way: AtomicU64,
 }
 
-/// Called, where it may block, with a partition that is whole again on a node that was emptied.
-pub type Whole = Arc<dyn Fn(Partition) + Send + Sync>;
-
 /// Compares, exchanges, proves and purges, with the other owners.
 pub struct Repair {
     pub(super) coordinator: Coordinator,
@@ -107,7 +103,6 @@ pub struct Repair {
     /// The most copies that any row is to have.
     pub(super) copies: Box<dyn Fn() -> usize + Send + Sync>,
     exchanged: Mutex<BTreeMap<(Partition, NodeId), Exchanged>>,
-    whole: OnceLock<Whole>,
     /// When a peer began an exchange that it has not finished.
     pub(super) begun: Mutex<BTreeMap<(Partition, NodeId), HybridTime>>,
 }
@@ -152,7 +147,6 @@ impl Repair {
             blocked: Mutex::new(None),
             copies,
             exchanged: Mutex::default(),
-            whole: OnceLock::new(),
             begun: Mutex::default(),
         }))
     }
@@ -191,34 +185,6 @@ impl Repair {
 
     pub(super) fn note_exchange(&self, partition: Partition, peer: NodeId, what: Exchanged) {
         self.exchanged.lock().insert((partition, peer), what);
-    }
-
-    /// Calls this with each partition that is whole again, if this node was emptied. The first
-    /// call counts.
-    pub fn set_whole(&self, whole: Whole) {
-        drop(self.whole.set(whole));
-    }
-
-    /// If this node is being rebuilt: looks whether it has exchanged a partition with so many
-    /// owners that no quorum can do without all of them, and lacks no bytes of it.
-    pub(super) async fn look_whole(&self, scope: &Scope) -> Result<(), ReplicationError> {
-        let partition = scope.partition;
-        if !self.coordinator.is_rebuilding(partition) {
-            return Ok(());
-        }
-        let owners = self.owners(scope);
-        let majority = owners.len() / 2 + 1;
-        let met = self.exchanged(partition);
-        let met = owners.iter().filter(|owner| met.contains_key(owner)).count();
-        let missing = self.rows().scan_with(move |meta| local::read_missing(meta, partition));
-        if met < owners.len() + 1 - majority || missing.await? > 0 {
-            return Ok(());
-        }
-        if let Some(whole) = self.whole.get() {
-            let whole = Arc::clone(whole);
-            blocking(&self.site().tasks, move || whole(partition)).await;
-        }
-        Ok(())
     }
 
     pub(super) fn site(&self) -> &Arc<Site> {
