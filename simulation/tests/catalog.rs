@@ -19,7 +19,7 @@ use quorate::catalog::{
 use quorate::env::metrics;
 use quorate::node::Node;
 use quorate::replication::{Level, Outcome};
-use quorate::types::{Key, NodeId};
+use quorate::types::{Key, NodeId, UploadId};
 use quorate_simulation::cluster::{Cluster, ClusterOptions, Started};
 use quorate_simulation::entropy::Seed;
 use quorate_simulation::tasks::SimTasks;
@@ -153,11 +153,15 @@ async fn puts(rig: &Rig, bucket: &BucketRecord, word: &str) {
 async fn gets(node: &Node, bucket: &BucketRecord, word: &str) {
     for number in 0..12 {
         let key = Key::new(format!("{word}-{number}").into_bytes()).unwrap();
-        let reader = node.catalog.get_object(bucket, &key).await.unwrap();
-        let bytes: Vec<_> = reader.read(0..reader.head.size).collect().await;
-        let bytes: usize = bytes.into_iter().map(|piece| piece.unwrap().len()).sum();
-        assert_eq!(bytes, SIZES[number % 3], "{key:?}");
+        gets_all(node, bucket, &key, SIZES[number % 3]).await;
     }
+}
+
+async fn gets_all(node: &Node, bucket: &BucketRecord, key: &Key, size: usize) {
+    let reader = node.catalog.get_object(bucket, key).await.unwrap();
+    let bytes: Vec<_> = reader.read(0..reader.head.size).collect().await;
+    let bytes: usize = bytes.into_iter().map(|piece| piece.unwrap().len()).sum();
+    assert_eq!(bytes, size, "{key:?}");
 }
 
 #[test]
@@ -276,6 +280,82 @@ fn changes_need_all_members_and_say_who_is_missing() {
         assert_eq!(outcome, Outcome::None);
         assert!(reason.contains(&World::node_id(3).short()), "{reason}");
     });
+}
+
+const UPLOADED: &str = "made/of parts";
+
+/// Begins a completion and goes away after `patience`, as a client that is cut off.
+async fn cut_off(node: &Node, bucket: &BucketRecord, patience: Duration) -> UploadId {
+    let key = Key::new(UPLOADED.as_bytes().to_vec()).unwrap();
+    let catalog = &node.catalog;
+    let started = catalog.create_upload(bucket, key.clone(), NewObject::default()).await;
+    let upload = started.unwrap().0;
+    let mut body = Ready(Some(vec![7; 30_000].into()));
+    let part = catalog.put_part(bucket, &key, upload, 1, &mut body).await.unwrap();
+    let named = vec![(1, part.head.etag, Vec::new())];
+    let completing = std::pin::pin!(catalog.complete_upload(bucket, &key, upload, named, None));
+    let pause = node.seams.clock.sleep(patience);
+    drop(futures_util::future::select(completing, pause).await);
+    upload
+}
+
+#[test]
+fn a_completion_that_was_broken_off_is_done_or_was_never_begun() {
+    for level in [Level::Strict, Level::Eventual] {
+        let left_half_done = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&left_half_done);
+        with_cluster(3, 17, |rig| async move {
+            let bucket = rig.bucket(level).await;
+            let key = Key::new(UPLOADED.as_bytes().to_vec()).unwrap();
+            for millis in 0..20 {
+                let node = rig.node(1);
+                let upload = cut_off(&node, &bucket, Duration::from_millis(millis)).await;
+                rig.pause(1).await;
+                let open = node.catalog.upload(&bucket, &key, upload).await.is_ok();
+                let made = node.catalog.head_object(&bucket, &key).await.is_ok();
+                *count.lock() += u64::from(!open && !made);
+
+                rig.pause(if open { 1 } else { 120 }).await;
+
+                let made = node.catalog.head_object(&bucket, &key).await.is_ok();
+                assert_eq!(made, !open, "{level} after {millis} ms");
+                if open {
+                    node.catalog.abort_upload(&bucket, &key, upload).await.unwrap();
+                } else {
+                    gets_all(&node, &bucket, &key, 30_000).await;
+                    node.catalog.delete_object(&bucket, &key).await.unwrap();
+                }
+            }
+        });
+        assert!(*left_half_done.lock() > 0, "{level}: no completion was left half done");
+    }
+}
+
+#[test]
+fn an_abort_of_what_was_to_be_completed_completes_it() {
+    let met = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&met);
+    with_cluster(3, 18, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        let key = Key::new(UPLOADED.as_bytes().to_vec()).unwrap();
+        for millis in 0..20 {
+            let node = rig.node(1);
+            let upload = cut_off(&node, &bucket, Duration::from_millis(millis)).await;
+            rig.pause(1).await;
+            let open = node.catalog.upload(&bucket, &key, upload).await.is_ok();
+            let made = node.catalog.head_object(&bucket, &key).await.is_ok();
+            *count.lock() += u64::from(!open && !made);
+
+            let aborted = node.catalog.abort_upload(&bucket, &key, upload).await;
+
+            assert_eq!(aborted.is_ok(), open, "after {millis} ms: {aborted:?}");
+            assert_eq!(node.catalog.head_object(&bucket, &key).await.is_ok(), !open);
+            if !open {
+                node.catalog.delete_object(&bucket, &key).await.unwrap();
+            }
+        }
+    });
+    assert!(*met.lock() > 0, "no completion was left half done");
 }
 
 fn conflicts_counted() -> u64 {

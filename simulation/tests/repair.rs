@@ -408,6 +408,65 @@ fn an_old_hint_brings_nothing_back() {
     .unwrap();
 }
 
+/// Rots all inline bytes of a machine, which is down meanwhile.
+fn rot(lab: &Lab, number: u8) {
+    let mut rows = lab.cluster.rows(Lab::id(number));
+    for ((family, _), value) in &mut rows {
+        if *family == Family::Inline {
+            *value = value.iter().map(|byte| byte ^ 1).collect();
+        }
+    }
+    lab.cluster.put_back(Lab::id(number), rows);
+}
+
+#[test]
+fn rotten_inline_bytes_are_found_and_mended_before_the_other_copies_are_needed() {
+    simulate(async {
+        let lab = Lab::with(12, 3, Level::Strict, RepairSettings::default()).await;
+        for number in 0..50 {
+            lab.put(1, number).await;
+        }
+        lab.prove_again().await;
+        let whole = lab.objects(2);
+
+        rot(&lab, 2);
+        lab.cluster.start(Lab::id(2));
+
+        assert_ne!(lab.objects(2), whole);
+        lab.until(90, "what rotted is whole again", || lab.objects(2) == whole).await;
+        assert_eq!(lab.objects(1), whole);
+        lab.end();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_write_that_rotted_where_it_was_the_only_copy_does_not_stand_above_what_can_be_read() {
+    simulate(async {
+        let lab = Lab::with(13, 3, Level::Strict, RepairSettings::default()).await;
+        lab.put(1, 7).await;
+        lab.prove_again().await;
+        let before = lab.objects(1);
+        lab.cluster.crash(Lab::id(2));
+        lab.cluster.crash(Lab::id(3));
+        let (catalog, bucket) = (lab.node(1).catalog.clone(), lab.bucket(1));
+        let mut body = Body(Some(Bytes::from("never acknowledged")));
+        let object = NewObject { headers: Vec::new(), checksum: None };
+        let put = catalog.put_object(&bucket, key(7), object, &mut body).await;
+        assert!(put.is_err());
+        assert_ne!(lab.objects(1), before, "it reached one disk");
+
+        rot(&lab, 1);
+        (1..=3).for_each(|node| lab.cluster.start(Lab::id(node)));
+
+        let others_row = || (1..=3).all(|node| lab.objects(node) == before);
+        lab.until(90, "all hold what can be read", others_row).await;
+        assert!(lab.is_there(1, 7).await);
+        lab.end();
+    })
+    .unwrap();
+}
+
 #[test]
 fn leaves_of_an_older_release_are_built_before_anything_is_compared() {
     simulate(async {

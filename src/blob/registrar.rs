@@ -14,7 +14,7 @@
 //! - *The row was purged.* What comes so late belongs to a write that failed long ago, or whose
 //!   object is gone: it is kept aside, and collected once nothing names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,7 +45,10 @@ const GATHER: Duration = Duration::from_millis(20);
 /// After an extent could not be registered.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Extents kept aside because their rows were purged; more are found again at the next start.
+/// Extents that may fail in one pass before the pass is broken off.
+const FAILED_MAX: usize = 4096;
+
+/// Extents kept aside because their rows were purged; more wait until some of these are collected.
 const OUTLIVED_MAX: usize = 10_000;
 
 /// What became of one extent.
@@ -71,28 +74,38 @@ impl Blobs {
         }
     }
 
-    /// Registers everything that waits for it.
+    /// Registers everything that waits for it. What cannot be registered does not stop the rest.
     async fn register_fresh(&self) -> Result<(), ReplicationError> {
+        let mut failed = BTreeSet::new();
+        let mut first_error = None;
         loop {
-            let aside = self.upkeep.outlived.lock().len();
+            let aside = self.upkeep.outlived.lock().len() + failed.len();
             let mut fresh = self.segments.fresh(BATCH + aside).await?;
             {
                 let outlived = self.upkeep.outlived.lock();
-                fresh.retain(|fresh| !outlived.contains_key(&fresh.extent));
+                fresh.retain(|fresh| {
+                    !outlived.contains_key(&fresh.extent) && !failed.contains(&fresh.extent)
+                });
             }
-            if fresh.is_empty() {
-                return Ok(());
+            if fresh.is_empty() || failed.len() >= FAILED_MAX {
+                return first_error.map_or(Ok(()), Err);
             }
             let mut under_way: FuturesUnordered<_> =
-                fresh.into_iter().map(|fresh| self.register_one(fresh)).collect();
-            let mut failed = None;
-            while let Some(result) = under_way.next().await {
-                failed = failed.or(result.err());
-            }
-            if let Some(error) = failed {
-                return Err(error);
+                fresh.into_iter().map(|fresh| self.register_noting(fresh)).collect();
+            while let Some((extent, result)) = under_way.next().await {
+                if let Err(error) = result {
+                    failed.insert(extent);
+                    first_error.get_or_insert(error);
+                }
             }
         }
+    }
+
+    async fn register_noting(
+        &self,
+        fresh: FreshExtent,
+    ) -> (ExtentId, Result<(), ReplicationError>) {
+        (fresh.extent, self.register_one(fresh).await)
     }
 
     async fn register_one(&self, fresh: FreshExtent) -> Result<(), ReplicationError> {
@@ -103,10 +116,13 @@ impl Blobs {
                 Registered::Settled => REGISTERED.inc(),
                 Registered::Outlived => {
                     let mut outlived = self.upkeep.outlived.lock();
-                    if outlived.len() < OUTLIVED_MAX {
-                        outlived.insert(extent, sealed);
-                        return Ok(());
+                    if outlived.len() >= OUTLIVED_MAX {
+                        // It stays noted as fresh, until some of those were collected.
+                        let reason = format!("{OUTLIVED_MAX} extents wait to be collected already");
+                        return Err(ReplicationError::Busy(reason));
                     }
+                    outlived.insert(extent, sealed);
+                    return Ok(());
                 }
             },
             Ok(_) => tracing::error!(%extent, fragment, "a fragment of an unknown kind was sealed"),

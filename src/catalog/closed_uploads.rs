@@ -12,14 +12,42 @@ use bytes::Bytes;
 use crate::blob::ObjectName;
 use crate::codec::{decode_format, encode_format};
 use crate::replication::{Level, NewWrite, ReplicationError, RowKey, TableId, Version, Want};
-use crate::types::UploadId;
+use crate::types::{Key, UploadId};
 
+use super::completion::Attempt;
 use super::error::CatalogError;
 use super::keys::{bucket_of, uploads_of_key};
 use super::rows::{UploadKind, UploadRow, UploadState};
 use super::service::Catalog;
 
 impl Catalog {
+    /// Does what is left of a completion that was broken off; nothing if it is done.
+    ///
+    /// # Errors
+    /// If its owners cannot be asked.
+    pub(super) async fn finish_completion(
+        &self,
+        object: &ObjectName,
+        n: usize,
+        upload: UploadId,
+    ) -> Result<(), CatalogError> {
+        let (_, held) = self.closed_upload(object, n, upload).await?;
+        let bucket = bucket_of(&object.routing).and_then(|id| self.local.bucket_by_id(id));
+        let key = Key::new(object.sort.clone()).ok();
+        let state = held.map(|row| row.kind);
+        let (
+            Some(UploadKind::Upload { state: UploadState::Completing { .. }, .. }),
+            Some(bucket),
+            Some(key),
+        ) = (state, bucket, key)
+        else {
+            return Ok(());
+        };
+        self.go_on(&bucket, &key, upload, (Attempt::Again, None)).await?;
+        tracing::info!(%upload, %key, "a completion that was broken off is done");
+        Ok(())
+    }
+
     /// Takes the parts of a closed upload back.
     ///
     /// # Errors

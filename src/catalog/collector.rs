@@ -11,6 +11,7 @@
 //!   a majority of the owners only, so that a read of a quorum sees it.
 //! - *A part's bytes belong to the object that was made of it.* All rows of the key are asked:
 //!   the head, the uploads that are being completed, the parts.
+//! - *A completion was broken off, and nobody repeats it.* It keeps its bytes: it is done at last.
 //! - *A list of extents cannot be read.* Then nobody knows what it names: nothing is freed.
 //! - *This node dies in the middle.* What it did not come to is still noted; what is freed twice
 //!   is freed once.
@@ -270,6 +271,10 @@ impl Catalog {
                     } else {
                         candidates.push((key, row, candidate));
                     }
+                }
+                Unreferenced::Completing => {
+                    self.finish_completion(&due.object, due.n, upload_id(*id)).await?;
+                    self.strike_off(key, row).await?;
                 }
                 Unreferenced::Parts => {
                     self.take_back_parts(&due.object, due.n, upload_id(*id)).await?;

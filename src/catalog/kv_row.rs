@@ -177,6 +177,7 @@ impl KvRow {
 impl Record for KvRow {
     const TABLE: TableId = TableId::Kv;
     const LISTED_ABRIDGED: bool = true;
+    const HAS_SIBLINGS: bool = true;
 
     fn version(&self) -> &Version {
         &self.version
@@ -237,6 +238,15 @@ impl Record for KvRow {
 
     fn bucket_epoch(&self) -> Option<u64> {
         Some(self.bucket_epoch)
+    }
+
+    fn above(mut self, held: Option<&Self>, floor: HybridTime) -> Self {
+        let holds = |dot: Dot| {
+            held.is_some_and(|held| held.siblings.iter().any(|sibling| sibling.dot == dot))
+        };
+        // The vector stays: it covers what is left out, and so do those who merge this.
+        self.siblings.retain(|sibling| sibling.stamp.time > floor || holds(sibling.dot));
+        self
     }
 
     fn is_tombstone(&self) -> bool {
@@ -312,6 +322,27 @@ mod tests {
             let first = put(None, 7, CausalContext::default(), "first");
             owners.into_iter().map(|row| row.unwrap_or_else(|| first.clone())).collect()
         })
+    }
+
+    #[test]
+    fn a_value_older_than_the_floor_enters_only_where_it_is_held() {
+        let context = CausalContext::default();
+        let deleted = put(None, 1, context.clone(), "deleted and purged since");
+        let anew = KvRow::asked(BUCKET, context.clone(), Some(Bytes::from_static(b"anew")))
+            .minted(None, &mut mint_at(2, 100));
+        let late = KvRow::asked(BUCKET, context, Some(Bytes::from_static(b"late")))
+            .minted(Some(&deleted), &mut mint_at(3, 200));
+        let floor = HybridTime(50);
+
+        let entering = late.clone().above(Some(&anew), floor);
+        assert_eq!(values(&entering), ["late"]);
+        let merged = anew.clone().merge(entering);
+        assert_eq!(values(&merged), ["anew", "late"]);
+        // Whoever brought it drops it when this comes back to it.
+        assert_eq!(values(&late.clone().merge(merged)), ["anew", "late"]);
+        // What is held here stands, however old.
+        let held = deleted.clone().merge(anew);
+        assert_eq!(late.clone().above(Some(&held), floor), late);
     }
 
     proptest! {

@@ -18,6 +18,7 @@ mod buckets;
 mod closed_uploads;
 mod collector;
 mod companion;
+mod completion;
 mod composite;
 mod conflicts;
 mod epochs;

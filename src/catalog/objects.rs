@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::blob::{BlobWriter, ExtentRef, NewBytes, ObjectName};
-use crate::causality::HybridTime;
+use crate::causality::{HybridTime, Stamp};
 use crate::codec::{Crc32c, decode_format, decode_message, encode_message};
 use crate::env::UnixMillis;
 use crate::replication::{Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
@@ -31,6 +31,7 @@ pub(super) struct StoredBody {
 /// What stands under a key.
 pub(super) struct StandingHead {
     pub(super) order: Order,
+    pub(super) stamp: Stamp,
     pub(super) modified: UnixMillis,
     /// The upload that it was completed from, if it was.
     pub(super) upload: Option<UploadId>,
@@ -294,6 +295,7 @@ impl Catalog {
         let (record, receipt) = self.read_row(bucket, &row, Want::Record).await?;
         Ok(record.map(|record| StandingHead {
             order: record.version.order(),
+            stamp: record.version.stamp,
             modified: UnixMillis(record.version.stamp.time.millis()),
             upload: record.object.as_ref().and_then(|object| object.upload),
             standing: receipt.standing,

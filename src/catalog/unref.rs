@@ -59,6 +59,9 @@ pub(super) enum Unreferenced {
     /// An upload was completed or aborted: its parts are to be taken back.
     #[serde(rename = "u")]
     Parts,
+    /// A completion was begun: if it is not done by then, it is done.
+    #[serde(rename = "c")]
+    Completing,
     /// The parts of a closed upload were taken back: at last it goes itself.
     #[serde(rename = "g")]
     Upload,
@@ -179,6 +182,10 @@ fn decoded<T: Format>(
     Ok((before, after, lost))
 }
 
+fn is_completing(row: &UploadRow) -> bool {
+    matches!(&row.kind, UploadKind::Upload { state: UploadState::Completing { .. }, .. })
+}
+
 fn is_closed(row: &UploadRow) -> bool {
     let UploadKind::Upload { state, .. } = &row.kind else { return false };
     matches!(state, UploadState::Aborted | UploadState::Completed { .. })
@@ -212,6 +219,8 @@ pub(super) fn note_unrefs(
         let object = ObjectName { routing, sort };
         if is_closed(&after) && !before.as_ref().is_some_and(is_closed) {
             put(&object, *upload.as_bytes(), Unreferenced::Parts)?;
+        } else if is_completing(&after) && !before.as_ref().is_some_and(is_completing) {
+            put(&object, *upload.as_bytes(), Unreferenced::Completing)?;
         }
         (object, lost)
     } else {

@@ -1,4 +1,4 @@
-//! Multipart uploads: open, parts, then one object made of them (DESIGN §8).
+//! Multipart uploads: open, and their parts (DESIGN §8).
 //!
 //! An upload goes open → completing → completed, or open → aborted; the states merge forward
 //! only. Completion writes down what it is about to make before it makes it, so whoever finds it
@@ -6,39 +6,27 @@
 
 use bytes::Bytes;
 
-use crate::blob::ExtentRef;
 use crate::causality::HybridTime;
 use crate::codec::decode_format;
-use crate::env::UnixMillis;
-use crate::replication::{
-    Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
-};
+use crate::replication::{RowKey, ScanEntry, ScanQuery, Served, TableId, Version, Want};
 use crate::types::{Key, UploadId};
 
 use super::body::BodySource;
-use super::composite::{CompositeError, PartSum, combined_checksum, multipart_etag};
+use super::completion::Attempt;
 use super::error::CatalogError;
 use super::keys::{after_part, object_row, part_number, part_row, parts_prefix, upload_row};
 use super::objects::new_bytes;
-use super::records::{
-    BucketRecord, Checksum, NewObject, ObjectHead, PartFacts, PartSummary, UploadSummary,
-};
-use super::rows::{BodyPlace, LiveObject, UploadKind, UploadRow, UploadState};
+use super::records::{BucketRecord, Checksum, NewObject, ObjectHead, PartSummary, UploadSummary};
+use super::rows::{BodyPlace, UploadKind, UploadRow, UploadState};
 use super::service::{Catalog, ListParts, PartsPage, PutReceipt};
-
-/// Every part but the last has at least so many bytes (S3 user guide, multipart limits).
-const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
-
-/// Objects of more parts keep no checksum of each.
-const PARTS_WITH_CHECKSUMS_MAX: usize = 64;
 
 /// A part that a completion names: its number, its ETag, and checksums if the client sent any.
 pub type NamedPart = (u16, String, Vec<Checksum>);
 
 /// A stored part.
-struct StoredPart {
-    summary: PartSummary,
-    body: BodyPlace,
+pub(super) struct StoredPart {
+    pub(super) summary: PartSummary,
+    pub(super) body: BodyPlace,
 }
 
 impl Catalog {
@@ -64,7 +52,7 @@ impl Catalog {
         Ok((upload, served))
     }
 
-    async fn write_upload(
+    pub(super) async fn write_upload(
         &self,
         bucket: &BucketRecord,
         row: &RowKey,
@@ -74,7 +62,7 @@ impl Catalog {
         self.write_upload_begun(bucket, row, kind, begun).await
     }
 
-    async fn write_upload_begun(
+    pub(super) async fn write_upload_begun(
         &self,
         bucket: &BucketRecord,
         row: &RowKey,
@@ -89,7 +77,7 @@ impl Catalog {
         Ok((decode_upload(&receipt.record)?, receipt.served))
     }
 
-    async fn read_upload(
+    pub(super) async fn read_upload(
         &self,
         bucket: &BucketRecord,
         key: &Key,
@@ -183,7 +171,7 @@ impl Catalog {
     }
 
     /// Up to `max` parts with greater numbers than `after`.
-    async fn scan_parts(
+    pub(super) async fn scan_parts(
         &self,
         bucket: &BucketRecord,
         key: &Key,
@@ -216,153 +204,6 @@ impl Catalog {
         Ok(parts)
     }
 
-    /// Makes an object of parts; repeated, it returns the same. `checksum` is a checksum of the
-    /// whole object that the client demands.
-    ///
-    /// # Errors
-    /// [`CatalogError::InvalidPart`], [`CatalogError::InvalidPartOrder`],
-    /// [`CatalogError::PartTooSmall`], [`CatalogError::NoSuchUpload`], or unavailable.
-    pub async fn complete_upload(
-        &self,
-        bucket: &BucketRecord,
-        key: &Key,
-        upload: UploadId,
-        named: Vec<NamedPart>,
-        checksum: Option<Checksum>,
-    ) -> Result<PutReceipt, CatalogError> {
-        let (row, served) = self.read_upload(bucket, key, upload).await?;
-        let UploadKind::Upload { initiated, object, state } = row.kind else {
-            return Err(CatalogError::NoSuchUpload);
-        };
-        let (live, base) = match state {
-            UploadState::Aborted => return Err(CatalogError::NoSuchUpload),
-            UploadState::Completed { head, modified } => {
-                same_parts(&head, &named)?;
-                return Ok(PutReceipt { head: head_of(key, *head, modified), served });
-            }
-            UploadState::Completing { head, base } => {
-                same_parts(&head, &named)?;
-                (*head, base)
-            }
-            UploadState::Open => {
-                // Before a list of its extents is stored.
-                let begun = self.coordinator.site().now();
-                let (live, extents) =
-                    self.assemble(bucket, key, upload, &object, named, checksum).await?;
-                let bytes = new_bytes(bucket, &object_row(bucket, key), begun);
-                let live = LiveObject { body: self.place(bytes, extents).await?, ..live };
-                let base = self.standing_head(bucket, key).await?.map(|head| head.order);
-                let state = UploadState::Completing { head: Box::new(live.clone()), base };
-                let kind = UploadKind::Upload { initiated, object: object.clone(), state };
-                let row = upload_row(bucket, key, upload);
-                self.write_upload_begun(bucket, &row, kind, begun).await?;
-                (live, base)
-            }
-        };
-        self.make_object(bucket, key, (upload, initiated, object), live, base)
-            .await
-            .map_err(CatalogError::after_a_durable_step)
-    }
-
-    /// The second half of a completion: makes the object, unless that was done already, and
-    /// marks the upload.
-    async fn make_object(
-        &self,
-        bucket: &BucketRecord,
-        key: &Key,
-        (upload, initiated, object): (UploadId, UnixMillis, NewObject),
-        live: LiveObject,
-        base: Option<Order>,
-    ) -> Result<PutReceipt, CatalogError> {
-        let served = Served { level: bucket.level, degraded: false };
-        let receipt = match self.standing_head(bucket, key).await? {
-            // A completion that was broken off after its commit point is not done twice. What
-            // stands on one owner alone is no proof: it could go with that owner.
-            Some(head) if Some(head.order) != base && head.standing == Standing::Quorum => {
-                let modified = if head.upload == Some(upload) {
-                    head.modified
-                } else {
-                    // It was made, and then overwritten or deleted by a later request.
-                    self.coordinator.site().clock.wall()
-                };
-                PutReceipt { head: head_of(key, live.clone(), modified), served }
-            }
-            _ => {
-                let begun = self.coordinator.site().now();
-                let bytes = (Bytes::new(), begun);
-                self.commit_object(bucket, key, Some(live.clone()), bytes).await?
-            }
-        };
-        let state =
-            UploadState::Completed { head: Box::new(live), modified: receipt.head.modified };
-        let kind = UploadKind::Upload { initiated, object, state };
-        if let Err(error) = self.write_upload(bucket, &upload_row(bucket, key, upload), kind).await
-        {
-            // The object is there; a repeated completion will find it by its upload id.
-            tracing::warn!(%upload, %error, "a completed upload was not marked so");
-        }
-        Ok(receipt)
-    }
-
-    /// Checks what the client names against what was uploaded and makes the head of it; the
-    /// extents of its body are still to be placed.
-    async fn assemble(
-        &self,
-        bucket: &BucketRecord,
-        key: &Key,
-        upload: UploadId,
-        object: &NewObject,
-        named: Vec<NamedPart>,
-        demanded: Option<Checksum>,
-    ) -> Result<(LiveObject, Vec<ExtentRef>), CatalogError> {
-        if named.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return Err(CatalogError::InvalidPartOrder);
-        }
-        let stored = self.scan_parts(bucket, key, upload, 0, usize::from(u16::MAX)).await?;
-        let chosen = choose_parts(stored, &named)?;
-        let etag = multipart_etag(chosen.iter().map(|part| part.summary.etag.as_str()))
-            .map_err(|error| CatalogError::Internal { reason: error.to_string() })?;
-        let mut parts: Vec<PartFacts> = chosen.iter().map(|part| facts_of(&part.summary)).collect();
-        let mut checksums = Vec::new();
-        if let Some((algorithm, kind)) = object.checksum {
-            let sums: Vec<PartSum<'_>> = parts
-                .iter()
-                .map(|part| PartSum { size: part.size, checksums: &part.checksums })
-                .collect();
-            checksums.push(combined_checksum(algorithm, kind, &sums).map_err(|error| {
-                let part = match error {
-                    CompositeError::NoChecksum { index, .. } => chosen.get(index),
-                    _ => None,
-                };
-                CatalogError::InvalidPart { part: part.map_or(0, |part| part.summary.number) }
-            })?);
-        }
-        if let Some(demanded) = demanded
-            && let Some(found) =
-                checksums.iter().find(|found| found.algorithm == demanded.algorithm)
-            && found.value != demanded.value
-        {
-            return Err(CatalogError::ChecksumMismatch { algorithm: demanded.algorithm });
-        }
-        if parts.len() > PARTS_WITH_CHECKSUMS_MAX {
-            parts.iter_mut().for_each(|part| part.checksums.clear());
-        }
-        let mut extents = Vec::new();
-        for part in &chosen {
-            extents.extend(self.extents_of(bucket, &part.body).await?);
-        }
-        let live = LiveObject {
-            size: parts.iter().map(|part| part.size).sum(),
-            etag,
-            headers: object.headers.clone(),
-            checksums,
-            parts,
-            body: BodyPlace::Extents(Vec::new()),
-            upload: Some(upload),
-        };
-        Ok((live, extents))
-    }
-
     /// Gives an open upload up.
     ///
     /// # Errors
@@ -374,9 +215,16 @@ impl Catalog {
         upload: UploadId,
     ) -> Result<Served, CatalogError> {
         let (row, _) = self.read_upload(bucket, key, upload).await?;
-        let UploadKind::Upload { initiated, object, state: UploadState::Open } = row.kind else {
+        let UploadKind::Upload { initiated, object, state } = row.kind else {
             return Err(CatalogError::NoSuchUpload);
         };
+        if matches!(state, UploadState::Completing { .. }) {
+            // It was to be completed first, and somebody may have been told that it is.
+            self.go_on(bucket, key, upload, (Attempt::Again, None)).await?;
+        }
+        if !matches!(state, UploadState::Open) {
+            return Err(CatalogError::NoSuchUpload);
+        }
         let kind = UploadKind::Upload { initiated, object, state: UploadState::Aborted };
         let row = upload_row(bucket, key, upload);
         let (_, served) = self.write_upload(bucket, &row, kind).await?;
@@ -407,62 +255,4 @@ fn stored_part(entry: &ScanEntry) -> Result<Option<StoredPart>, CatalogError> {
         return Ok(None);
     };
     Ok(summary.map(|summary| StoredPart { summary, body }))
-}
-
-/// Whether a repeated completion names the parts that the object was made of.
-fn same_parts(live: &LiveObject, named: &[NamedPart]) -> Result<(), CatalogError> {
-    if named.len() != live.parts.len() {
-        return Err(CatalogError::InvalidPart { part: named.last().map_or(0, |part| part.0) });
-    }
-    let other = named.iter().zip(&live.parts).find(|(named, part)| named.0 != part.number);
-    other.map_or(Ok(()), |(named, _)| Err(CatalogError::InvalidPart { part: named.0 }))
-}
-
-fn facts_of(part: &PartSummary) -> PartFacts {
-    PartFacts { number: part.number, size: part.size, checksums: part.checksums.clone() }
-}
-
-fn head_of(key: &Key, live: LiveObject, modified: crate::env::UnixMillis) -> ObjectHead {
-    ObjectHead {
-        key: key.clone(),
-        size: live.size,
-        modified,
-        etag: live.etag,
-        headers: live.headers,
-        checksums: live.checksums,
-        parts: live.parts,
-    }
-}
-
-/// The stored parts that a completion names, in its order.
-fn choose_parts(
-    stored: Vec<StoredPart>,
-    named: &[NamedPart],
-) -> Result<Vec<StoredPart>, CatalogError> {
-    let mut stored: std::collections::BTreeMap<u16, StoredPart> =
-        stored.into_iter().map(|part| (part.summary.number, part)).collect();
-    let mut chosen = Vec::with_capacity(named.len());
-    for (position, (number, etag, checksums)) in named.iter().enumerate() {
-        let part = stored.remove(number).ok_or(CatalogError::InvalidPart { part: *number })?;
-        let matches = part.summary.etag == *etag
-            && checksums.iter().all(|wanted| {
-                let same = |found: &&Checksum| found.algorithm == wanted.algorithm;
-                part.summary
-                    .checksums
-                    .iter()
-                    .find(same)
-                    .is_none_or(|found| found.value == wanted.value)
-            });
-        if !matches {
-            return Err(CatalogError::InvalidPart { part: *number });
-        }
-        if position + 1 < named.len() && part.summary.size < PART_BYTES_MIN {
-            return Err(CatalogError::PartTooSmall { part: *number, size: part.summary.size });
-        }
-        chosen.push(part);
-    }
-    if chosen.is_empty() {
-        return Err(CatalogError::InvalidPart { part: 0 });
-    }
-    Ok(chosen)
 }

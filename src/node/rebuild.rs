@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::env::blocking;
-use crate::replication::{Exchanged, ReplicationError};
+use crate::replication::{Exchanged, ReplicaStanding, ReplicationError};
 use crate::ring::{Layout, Partition};
 use crate::store::StoreError;
 use crate::types::NodeId;
@@ -32,10 +32,13 @@ fn met_enough(
 ) -> bool {
     copies.iter().all(|&n| {
         let owners = &owners[..n.min(owners.len())];
-        let others = owners.iter().filter(|owner| **owner != node && met.contains_key(owner));
-        // Rows that this node alone owned are gone: there is nobody to be asked.
-        let asked = enough(owners.len()).min(owners.len().saturating_sub(1));
-        !owners.contains(&node) || others.count() >= asked
+        let others = || owners.iter().filter(|owner| **owner != node);
+        let counted = others().filter_map(|owner| met.get(owner));
+        let counted = counted.filter(|with| with.peer == ReplicaStanding::Counted).count();
+        // Once all others were met there is nobody left to be asked, though some of them lost
+        // their folders too; and rows that this node alone owned are gone.
+        let all_met = others().all(|owner| met.contains_key(owner));
+        !owners.contains(&node) || counted >= enough(owners.len()) || all_met
     })
 }
 
@@ -106,7 +109,7 @@ mod tests {
 
     use super::{enough, met_enough};
     use crate::causality::HybridTime;
-    use crate::replication::Exchanged;
+    use crate::replication::{Exchanged, ReplicaStanding};
     use crate::types::NodeId;
 
     fn node(id: u8) -> NodeId {
@@ -114,7 +117,11 @@ mod tests {
     }
 
     fn met(ids: &[u8]) -> BTreeMap<NodeId, Exchanged> {
-        let exchanged = Exchanged { began: HybridTime(1), missing: 0 };
+        met_as(ids, ReplicaStanding::Counted)
+    }
+
+    fn met_as(ids: &[u8], peer: ReplicaStanding) -> BTreeMap<NodeId, Exchanged> {
+        let exchanged = Exchanged { began: HybridTime(1), missing: 0, peer };
         ids.iter().map(|id| (node(*id), exchanged)).collect()
     }
 
@@ -126,6 +133,20 @@ mod tests {
             assert!(enough(owners) + majority > owners, "{owners}");
         }
         assert_eq!((enough(3), enough(4), enough(5)), (2, 2, 3));
+    }
+
+    #[test]
+    fn who_lost_its_folder_too_does_not_count_unless_all_others_were_met() {
+        let owners: Vec<NodeId> = (1..=5).map(node).collect();
+        let five = BTreeSet::from([5]);
+        let mut met = met(&[3, 4]);
+        met.extend(met_as(&[2], ReplicaStanding::Rebuilding));
+
+        assert!(!met_enough(&owners, node(1), &five, &met));
+        met.extend(self::met(&[5]));
+        assert!(met_enough(&owners, node(1), &five, &met));
+        let emptied = met_as(&[2, 3], ReplicaStanding::Rebuilding);
+        assert!(met_enough(&owners[..3], node(1), &BTreeSet::from([3]), &emptied));
     }
 
     #[test]

@@ -14,8 +14,9 @@ use crate::membership::{
 };
 use crate::net::Transport;
 use crate::replication::{
-    Coordinator, Floors, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding, Patience,
-    PeerView, Repair, RepairSettings, Replica, ReplicaStanding, ReplicationError, Site, TableId,
+    Coordinator, CopiesInUse, Floors, Guard, HYBRID_TIME_KEY, HintLimits, Hints, OwnStanding,
+    Patience, PeerView, Repair, RepairSettings, Replica, ReplicaStanding, ReplicationError, Site,
+    TableId,
 };
 use crate::ring::{Capacity, Partition};
 use crate::store::{
@@ -347,7 +348,7 @@ fn open_repair(
     catalog.set_floors(Arc::new(PurgedFloors(Arc::clone(&floors))));
     let hints = Hints::new(coordinator.clone());
     let of_buckets = catalog.clone();
-    let copies = Box::new(move || most_copies(&of_buckets));
+    let copies = Box::new(move || copies_in_use(&of_buckets));
     let repair = Repair::open(coordinator.clone(), Arc::clone(&hints), floors, settings, copies)?;
     Ok((hints, repair))
 }
@@ -361,10 +362,12 @@ impl PurgeFloors for PurgedFloors {
     }
 }
 
-/// The most copies that rows of any bucket are to have.
-fn most_copies(catalog: &Catalog) -> usize {
-    let most = catalog.buckets().iter().map(|bucket| bucket.n).max();
-    usize::from(most.unwrap_or(0)).max(COPIES)
+/// How many copies rows of the buckets are to have; a new bucket may have the usual number.
+fn copies_in_use(catalog: &Catalog) -> CopiesInUse {
+    let usual = CopiesInUse { least: COPIES, most: COPIES };
+    catalog.buckets().iter().map(|bucket| usize::from(bucket.n)).fold(usual, |copies, n| {
+        CopiesInUse { least: copies.least.min(n), most: copies.most.max(n) }
+    })
 }
 
 /// Lets bytes follow their records: in the batch of each change, and by workers from then on.
@@ -373,6 +376,11 @@ fn look_after_bytes(settings: &NodeSettings, catalog: &Catalog, blobs: &Blobs) -
     companions.insert(TableId::Extents, blobs.companion());
     catalog.coordinator().replica().set_companions(companions);
     let mut workers = blobs.start_upkeep(settings.upkeep);
+    let coordinator = catalog.coordinator();
+    let tasks = &coordinator.site().tasks;
+    workers.push(tasks.spawn("mending", coordinator.clone().mend_for_ever().boxed()));
+    let scrubbing = coordinator.clone().scrub_rows_for_ever(settings.upkeep.scrub_interval);
+    workers.push(tasks.spawn("row scrubber", scrubbing.boxed()));
     workers.push(catalog.start_collection(settings.collection));
     workers.push(catalog.start_orphanage(settings.collection.read_grace));
     workers

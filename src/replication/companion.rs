@@ -132,6 +132,9 @@ pub struct Incoming<'a> {
 pub enum Verdict {
     /// It is merged.
     Take,
+    /// It is merged without those of its concurrent values that are stamped not above this and
+    /// that the row here does not hold: they were superseded, and purged since.
+    TakeAbove(HybridTime),
     /// It is acknowledged and not stored: what it says was superseded, and purged since.
     Outlived,
 }

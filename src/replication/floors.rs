@@ -18,6 +18,9 @@
 //! - *An old disk is put back.* Its floor is lower than the others': what it holds below theirs
 //!   and they have not is erased by the exchange, never spread.
 //! - *A read repair carries what its reader saw before the purge.* As the hint.
+//! - *An old disk holds a value whose delete was purged, and its key was written anew since.* The
+//!   new row's vector does not cover the old value, so a merge would keep both side by side: what
+//!   of a record is not above the floor, and not held here, is left out of the merge.
 //! - *A wiped replica is refilled.* What it gets lies below the floor too; it comes from an owner
 //!   whose floor is at least as high, and so was never purged.
 //! - *The driver dies between two owners' purges.* The second takes the first's floor at their
@@ -167,10 +170,13 @@ impl Guard for Floors {
             Purpose::Exchange { floor } => floor,
             _ => HybridTime::default(),
         };
+        if trusted >= floor.purged {
+            return Ok(Verdict::Take);
+        }
         let old = incoming.stamp.is_some_and(|stamp| stamp.time <= floor.purged);
-        match old && !incoming.held && trusted < floor.purged {
+        match old && !incoming.held {
             true => Ok(Verdict::Outlived),
-            false => Ok(Verdict::Take),
+            false => Ok(Verdict::TakeAbove(floor.purged)),
         }
     }
 }
@@ -273,8 +279,10 @@ mod tests {
         for purpose in [Purpose::Repair, lower] {
             let verdict = judge(&floors, purpose, Some(100), Held::No);
             assert_eq!(verdict.unwrap(), Verdict::Outlived, "{purpose:?}");
-            assert_eq!(judge(&floors, purpose, Some(100), Held::Yes).unwrap(), Verdict::Take);
-            assert_eq!(judge(&floors, purpose, Some(101), Held::No).unwrap(), Verdict::Take);
+            for (stamped, held) in [(100, Held::Yes), (101, Held::No), (101, Held::Yes)] {
+                let verdict = judge(&floors, purpose, Some(stamped), held).unwrap();
+                assert_eq!(verdict, Verdict::TakeAbove(at(100)), "{purpose:?} {stamped}");
+            }
         }
         assert!(judge(&floors, client(100), Some(200), Held::No).is_err());
     }

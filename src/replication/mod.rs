@@ -13,7 +13,8 @@
 //! - *A gateway's clock is behind.* The minting owner stamps above the record that it holds.
 //! - *An owner was down and comes back stale.* A read quorum meets the write quorum in an owner
 //!   that has the newer record; the merge wins and repairs the stale one.
-//! - *A replica's row is damaged.* It answers `Damaged`, which counts as no answer.
+//! - *A replica's row is damaged.* It answers `Damaged`, which counts as no answer, and mends it
+//!   with another owner's copy.
 //! - *A late message of an older layout arrives.* Requests carry the layout's version.
 //!
 //! Per-key ballots are not built yet. An owner that missed a write is brought up by its hint, by
@@ -22,6 +23,7 @@
 mod antientropy;
 mod companion;
 mod coordinator;
+mod damaged;
 mod error;
 mod floors;
 mod hints;
@@ -39,8 +41,8 @@ mod unsettled;
 mod version;
 
 pub use antientropy::{
-    Command, Exchanged, Inventory, NodeRepair, PartitionRedundancy, Proof, Proven, REPAIR_SERVICE,
-    RedundancySummary, Repair, RepairSettings,
+    Command, CopiesInUse, Exchanged, Inventory, NodeRepair, PartitionRedundancy, Proof, Proven,
+    REPAIR_SERVICE, RedundancySummary, Repair, RepairSettings,
 };
 pub use companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 pub use coordinator::{

@@ -20,6 +20,7 @@ use crate::store::{Batch, Decided, Family, KeyRange, Rows, StoreError, Visit};
 use crate::types::NodeId;
 
 use super::companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
+use super::damaged::DamagedRows;
 use super::error::ReplicationError;
 use super::hints::{HintName, HintRow};
 use super::message::{ScanRequest, Want};
@@ -54,6 +55,7 @@ pub struct Replica {
     guards: OnceLock<Vec<Arc<dyn Guard>>>,
     companions: OnceLock<BTreeMap<TableId, Arc<dyn Companion>>>,
     watchers: OnceLock<BTreeMap<TableId, Watcher>>,
+    damaged: DamagedRows,
 }
 
 /// A row as this node holds it.
@@ -112,6 +114,7 @@ impl Replica {
             guards: OnceLock::new(),
             companions: OnceLock::new(),
             watchers: OnceLock::new(),
+            damaged: DamagedRows::default(),
         })
     }
 
@@ -128,6 +131,11 @@ impl Replica {
     /// Calls these after every durable change of their tables. The first call counts.
     pub fn set_watchers(&self, watchers: BTreeMap<TableId, Watcher>) {
         drop(self.watchers.set(watchers));
+    }
+
+    /// Rows of this node whose bytes were found not to match their checksums.
+    pub(crate) fn damaged(&self) -> &DamagedRows {
+        &self.damaged
     }
 
     /// The rows below.
@@ -158,12 +166,15 @@ impl Replica {
             bytes: (write.record.len() + write.inline.len()) as u64,
             held: value.is_some(),
         };
+        let mut verdict = Verdict::Take;
         for guard in self.guards.get().into_iter().flatten() {
-            if guard.judge(&incoming)? == Verdict::Outlived {
-                return Ok(Verdict::Outlived);
+            match guard.judge(&incoming)? {
+                Verdict::Take => {}
+                Verdict::TakeAbove(floor) => verdict = Verdict::TakeAbove(floor),
+                Verdict::Outlived => return Ok(Verdict::Outlived),
             }
         }
-        Ok(Verdict::Take)
+        Ok(verdict)
     }
 
     /// Refuses new writes while too many are on their way to the disk: waiting would only make
@@ -214,11 +225,18 @@ impl Replica {
             .rows
             .update(write.row.table.family(), key.clone(), |value| {
                 self.check_clock(&write, &*schema, &facts, value)?;
-                if self.judge(&write, &facts, Some(facts.stamp), value)? == Verdict::Outlived {
-                    return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
-                }
-                let merging = schema.merge(value.map(record_in), write.record)?;
-                let settled = self.decide(&write, &key, value, (write.record, merging.merged))?;
+                let held = value.map(record_in);
+                let incoming = match self.judge(&write, &facts, Some(facts.stamp), value)? {
+                    Verdict::Take => write.record.clone(),
+                    Verdict::TakeAbove(floor) => schema
+                        .above(held, write.record, floor)?
+                        .unwrap_or_else(|| write.record.clone()),
+                    Verdict::Outlived => {
+                        return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
+                    }
+                };
+                let merging = schema.merge(held, &incoming)?;
+                let settled = self.decide(&write, &key, value, (&incoming, merging.merged))?;
                 let outcome = (settled.changed, merging.newer);
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
@@ -505,10 +523,35 @@ impl Replica {
                 return Ok(HeldRow { record: Some(record), inline });
             }
         }
+        self.damaged.note(row, partition);
         Err(ReplicationError::Damaged(format!(
             "the inline bytes of a row of {} do not match their checksum",
             family.name()
         )))
+    }
+
+    /// Puts the bytes beside a row that belong there, if it still holds this record.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Damaged`] if they are not the record's; or if storage fails.
+    pub(crate) async fn restore(
+        &self,
+        row: &RowKey,
+        partition: Partition,
+        record: &Bytes,
+        inline: &Bytes,
+    ) -> Result<(), ReplicationError> {
+        check_inline(self.schema(row.table)?.facts(record)?.inline, inline)?;
+        let key = row.stored(partition);
+        self.rows
+            .update(row.table.family(), key.clone(), |value| {
+                let mut batch = Batch::new();
+                if value.map(record_in) == Some(&record[..]) {
+                    batch.put(Family::Inline, key.clone(), inline.clone());
+                }
+                Ok::<_, ReplicationError>(Decided { batch, outcome: () })
+            })
+            .await?
     }
 
     /// Scans this node's copies of several ranges.

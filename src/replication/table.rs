@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::causality::Stamp;
+use crate::causality::{HybridTime, Stamp};
 use crate::codec::{Crc32c, Format, FormatError, decode_format, encode_format};
 use crate::ring::{Layout, Partition};
 use crate::store::Family;
@@ -162,6 +162,16 @@ pub trait Record: Format + Clone + Send + Sync + 'static {
         None
     }
 
+    /// Whether concurrent values stand side by side in it.
+    const HAS_SIBLINGS: bool = false;
+
+    /// It without those of its concurrent values that are stamped not above `floor` and that
+    /// `held` has not: what is so old and not held was superseded and purged.
+    #[must_use]
+    fn above(self, _held: Option<&Self>, _floor: HybridTime) -> Self {
+        self
+    }
+
     /// Whether it says that the key is gone.
     fn is_tombstone(&self) -> bool;
 }
@@ -179,6 +189,15 @@ pub(crate) trait Schema: Send + Sync {
         record: &[u8],
         mint: &mut dyn FnMut(Option<&Version>) -> Version,
     ) -> Result<Minted, ReplicationError>;
+
+    /// `incoming` without what is too old to enter; see [`Record::above`]. `None` if records of
+    /// this table are taken whole.
+    fn above(
+        &self,
+        held: Option<&[u8]>,
+        incoming: &[u8],
+        floor: HybridTime,
+    ) -> Result<Option<Bytes>, FormatError>;
 
     /// What scans show of `record`, if that is less than all of it.
     fn listed(&self, record: &[u8]) -> Option<Bytes>;
@@ -308,6 +327,19 @@ impl<R: Record> Schema for SchemaOf<R> {
             return Err(ReplicationError::Rejected(reason));
         }
         Ok(Minted { record: encoded(&record)?, merged: merge_decoded(current, record)?.merged })
+    }
+
+    fn above(
+        &self,
+        held: Option<&[u8]>,
+        incoming: &[u8],
+        floor: HybridTime,
+    ) -> Result<Option<Bytes>, FormatError> {
+        if !R::HAS_SIBLINGS {
+            return Ok(None);
+        }
+        let held = held.map(decode_format::<R>).transpose()?;
+        encoded(&decode_format::<R>(incoming)?.above(held.as_ref(), floor)).map(Some)
     }
 
     fn listed(&self, record: &[u8]) -> Option<Bytes> {

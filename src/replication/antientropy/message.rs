@@ -7,7 +7,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use crate::causality::HybridTime;
 use crate::merkle::Root;
 use crate::net::ServiceId;
-use crate::replication::message::HandedRow;
+use crate::replication::message::{HandedRow, ReplicaStanding};
 use crate::replication::table::TableId;
 use crate::ring::Partition;
 use crate::types::NodeId;
@@ -46,8 +46,16 @@ pub(crate) struct RepairRequest {
     /// The purge floor of the sender's copy: what it holds below was never purged.
     #[serde(rename = "f", default)]
     pub(crate) floor: HybridTime,
+    /// Whether the sender's copy counts.
+    #[serde(rename = "s", default = "counted")]
+    pub(crate) standing: ReplicaStanding,
     #[serde(rename = "a")]
     pub(crate) ask: Ask,
+}
+
+/// Of a sender that does not say.
+const fn counted() -> ReplicaStanding {
+    ReplicaStanding::Counted
 }
 
 /// What is asked.
@@ -126,7 +134,13 @@ pub(crate) struct PairReport {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum RepairReply {
     /// These trees differ. `missing` rows of the partition lack bytes here.
-    Compared { floor: HybridTime, missing: u64, differing: Vec<TreeName> },
+    Compared {
+        floor: HybridTime,
+        missing: u64,
+        differing: Vec<TreeName>,
+        #[serde(default = "counted")]
+        standing: ReplicaStanding,
+    },
     /// The leaves ride as the attachment.
     Leaves,
     /// The rows ride as the attachment; `next` is the first key that was not looked at.

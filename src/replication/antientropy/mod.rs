@@ -50,4 +50,4 @@ mod service;
 pub use inventory::{Inventory, NodeRepair, PartitionRedundancy, RedundancySummary};
 pub use message::{Command, REPAIR_SERVICE};
 pub use proof::{Proof, Proven};
-pub use service::{Exchanged, Repair, RepairSettings};
+pub use service::{CopiesInUse, Exchanged, Repair, RepairSettings};

@@ -77,7 +77,7 @@ impl Repair {
         let roots = shared().map(|(tree, sums)| TreeRoot { tree: *tree, root: sums.root() });
         let ask = Ask::Compare { roots: roots.collect() };
         let (reply, _) = self.ask(scope, peer, ask, Bytes::new()).await?;
-        let RepairReply::Compared { floor, missing, differing } = reply else {
+        let RepairReply::Compared { floor, missing, differing, standing } = reply else {
             return Err(unexpected(&reply));
         };
         let mut meeting = Meeting {
@@ -103,7 +103,7 @@ impl Repair {
         }
         if meeting.report.complete {
             let missing = meeting.report.missing_here;
-            self.note_exchange(partition, peer, Exchanged { began, missing });
+            self.note_exchange(partition, peer, Exchanged { began, missing, peer: standing });
         }
         Ok(meeting.report)
     }
@@ -307,15 +307,16 @@ impl Meeting<'_> {
         Ok(())
     }
 
-    /// Tells the peer how it went; the lower of the two floors is raised, now that both hold the
-    /// same.
+    /// Tells the peer how it went; the lower of the two floors is raised, if both hold all the same
+    /// now.
     async fn finish(&mut self) -> Result<(), ReplicationError> {
         let (repair, partition) = (self.repair, self.scope.partition);
         let (reply, _) =
             self.ask(Ask::Finish { complete: self.report.complete }, Bytes::new()).await?;
         let RepairReply::Finished { missing } = reply else { return Err(unexpected(&reply)) };
         self.report.missing_there = missing;
-        if self.report.complete && self.their_floor > self.my_floor {
+        let whole = repair.shares_all(&self.scope, repair.me(), self.peer);
+        if self.report.complete && self.their_floor > self.my_floor && whole {
             self.report.erased += repair.purge(partition, self.their_floor).await?;
         }
         let missing = repair.rows().scan_with(move |meta| local::read_missing(meta, partition));

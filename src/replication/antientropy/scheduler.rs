@@ -58,7 +58,7 @@ impl Repair {
 
     /// The partitions whose rounds this node drives: it is the first of their owners that is up.
     fn driven<'a>(&'a self, layout: &'a Layout) -> impl Iterator<Item = Partition> + 'a {
-        let copies = (self.copies)().max(1);
+        let copies = self.most_copies();
         layout.partitions().iter().filter(move |partition| {
             let list = layout.preference_list(*partition);
             let first = list.owners(copies).iter().copied().find(|owner| self.is_up(*owner));
@@ -108,7 +108,7 @@ impl Repair {
     /// Proves everything soon that is shared with `peer`.
     pub(super) fn hurry_with(&self, peer: NodeId) {
         let Ok(layout) = self.coordinator.layout() else { return };
-        let copies = (self.copies)().max(1);
+        let copies = self.most_copies();
         let shared = layout.owned_by(peer, copies);
         let mut agenda = self.agenda.lock();
         for partition in shared {
@@ -130,7 +130,7 @@ impl Repair {
     fn settle(self: &Arc<Self>, layout: &Arc<Layout>) {
         for partition in self.coordinator.unsettled.take_quiet(QUIET) {
             let list = layout.preference_list(partition);
-            let owners = list.owners((self.copies)().max(1));
+            let owners = list.owners(self.most_copies());
             let Some(driver) = owners.iter().copied().find(|owner| self.is_up(*owner)) else {
                 continue;
             };
@@ -188,7 +188,7 @@ impl Repair {
     /// Shows what this node knows of its own partitions.
     fn show(&self) {
         let Ok(layout) = self.coordinator.layout() else { return };
-        let copies = (self.copies)().max(1);
+        let copies = self.most_copies();
         let now = self.site().clock.wall().0;
         let fresh = u64::try_from(self.settings.fresh().as_millis()).unwrap_or(u64::MAX);
         let (mut proven, mut oldest) = (0, Some(0));
@@ -232,7 +232,7 @@ impl Repair {
         let told = futures_util::future::join_all(asking).await;
         let mut told: BTreeMap<NodeId, Known> = told.into_iter().flatten().collect();
         told.insert(self.me(), self.known().await?);
-        let copies = (self.copies)().max(1);
+        let copies = self.most_copies();
         let expected = layout.partitions().iter().map(|partition| {
             let list = layout.preference_list(partition);
             (partition, list.owners(copies).iter().copied().collect())

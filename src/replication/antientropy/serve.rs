@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::causality::HybridTime;
 use crate::codec::{decode_message, encode_message};
 use crate::merkle::LeafSet;
 use crate::net::{HandlerError, Message};
 use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
-use crate::replication::message::{HandedRow, RowName, Want};
+use crate::replication::message::{HandedRow, ReplicaStanding, RowName, Want};
 use crate::replication::table::RowKey;
 use crate::ring::Partition;
 use crate::types::NodeId;
@@ -48,6 +49,21 @@ pub(super) fn unpack(
         Ok(Unpacked { row, n, record, inline: bytes.split_to(length) })
     });
     unpacked.collect()
+}
+
+/// Who asks, and what is known of its copy.
+#[derive(Clone, Copy)]
+struct Sender {
+    node: NodeId,
+    floor: HybridTime,
+    standing: ReplicaStanding,
+}
+
+/// Whether an exchange came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Completed {
+    Yes,
+    No,
 }
 
 type Answer = Result<(RepairReply, Bytes), ReplicationError>;
@@ -97,8 +113,9 @@ impl Repair {
             return plain(RepairReply::Refused { reason: "the sender is no member".to_owned() });
         }
         let floor = request.floor;
+        let sender = Sender { node: peer, floor, standing: request.standing };
         match request.ask {
-            Ask::Compare { roots } => self.compare(&scope, peer, floor, &roots).await,
+            Ask::Compare { roots } => self.compare(&scope, sender, &roots).await,
             Ask::Leaves { tree } => self.leaves(&scope, tree).await,
             Ask::Keys { tree, leaves, from } => self.keys(&scope, tree, &leaves, from).await,
             Ask::Records { tree, keys } => self.records(&scope, tree, &keys),
@@ -112,7 +129,8 @@ impl Repair {
                 plain(RepairReply::Done)
             }
             Ask::Finish { complete } => {
-                self.finished(&scope, peer, complete.then_some(floor)).await
+                let complete = if complete { Completed::Yes } else { Completed::No };
+                self.finished(&scope, sender, complete).await
             }
             Ask::Meet { peer } => {
                 let report = self.exchange(&scope, peer).await?;
@@ -156,13 +174,8 @@ impl Repair {
         }
     }
 
-    async fn compare(
-        &self,
-        scope: &Scope,
-        peer: NodeId,
-        floor: crate::causality::HybridTime,
-        roots: &[TreeRoot],
-    ) -> Answer {
+    async fn compare(&self, scope: &Scope, sender: Sender, roots: &[TreeRoot]) -> Answer {
+        let Sender { node: peer, floor, standing } = sender;
         if !self.built.load(Ordering::Acquire) {
             let reason = "its leaves are being built".to_owned();
             return plain(RepairReply::Refused { reason });
@@ -177,11 +190,13 @@ impl Repair {
         let differing = differing(&trees.sums, roots, least);
         if differing.is_empty() && my_floor == floor {
             let missing = trees.missing;
-            self.note_exchange(partition, peer, Exchanged { began, missing });
+            self.note_exchange(partition, peer, Exchanged { began, missing, peer: standing });
         } else {
             self.begun.lock().insert((partition, peer), began);
         }
-        plain(RepairReply::Compared { floor: my_floor, missing: trees.missing, differing })
+        let standing = self.standing(partition);
+        let (floor, missing) = (my_floor, trees.missing);
+        plain(RepairReply::Compared { floor, missing, differing, standing })
     }
 
     async fn leaves(&self, scope: &Scope, tree: TreeName) -> Answer {
@@ -240,7 +255,7 @@ impl Repair {
     async fn take(
         &self,
         scope: &Scope,
-        floor: crate::causality::HybridTime,
+        floor: HybridTime,
         rows: Vec<HandedRow>,
         bytes: Bytes,
     ) -> Answer {
@@ -266,7 +281,7 @@ impl Repair {
     async fn outlived(
         &self,
         scope: &Scope,
-        floor: crate::causality::HybridTime,
+        floor: HybridTime,
         tree: TreeName,
         keys: Vec<(Bytes, [u8; 16])>,
     ) -> Answer {
@@ -283,24 +298,21 @@ impl Repair {
         plain(RepairReply::Erased { rows: erased })
     }
 
-    /// An exchange is over; with `floor`, the sender's, each side has what the other had.
-    async fn finished(
-        &self,
-        scope: &Scope,
-        peer: NodeId,
-        floor: Option<crate::causality::HybridTime>,
-    ) -> Answer {
+    /// An exchange is over; if it is complete, each side has what the other had.
+    async fn finished(&self, scope: &Scope, sender: Sender, complete: Completed) -> Answer {
+        let Sender { node: peer, floor, standing } = sender;
         let partition = scope.partition;
         let began = self.begun.lock().remove(&(partition, peer));
-        if let Some(floor) = floor
+        if complete == Completed::Yes
             && floor > self.floors.of(partition).purged
+            && self.shares_all(scope, self.me(), peer)
         {
             self.purge(partition, floor).await?;
         }
         let missing = self.rows().scan_with(move |meta| local::read_missing(meta, partition));
         let missing = missing.await?;
-        if let (Some(_), Some(began)) = (floor, began) {
-            self.note_exchange(partition, peer, Exchanged { began, missing });
+        if let (Completed::Yes, Some(began)) = (complete, began) {
+            self.note_exchange(partition, peer, Exchanged { began, missing, peer: standing });
         }
         plain(RepairReply::Finished { missing })
     }
@@ -308,7 +320,7 @@ impl Repair {
     /// What this node knows of all partitions.
     pub(super) async fn known(&self) -> Result<Known, ReplicationError> {
         let layout = self.coordinator.layout()?;
-        let copies = (self.copies)().max(1);
+        let copies = self.most_copies();
         let owned: Vec<Partition> = layout.owned_by(self.me(), copies).collect();
         let lacking = self.rows().scan_with(move |meta| {
             let lacking = owned

@@ -19,6 +19,7 @@ use crate::replication::error::ReplicationError;
 use crate::replication::floors::Floors;
 use crate::replication::hints::Hints;
 use crate::replication::level::Outcome as RequestOutcome;
+use crate::replication::message::ReplicaStanding;
 use crate::replication::site::Site;
 use crate::ring::{Layout, Partition};
 use crate::store::{Batch, Family, Rows};
@@ -69,6 +70,17 @@ pub struct Exchanged {
     pub began: HybridTime,
     /// Rows of the partition whose bytes were missing here at its end.
     pub missing: u64,
+    /// Whether the other's copy counted, or was itself being rebuilt.
+    pub peer: ReplicaStanding,
+}
+
+/// How many copies the rows of the buckets in use are to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopiesInUse {
+    /// Of the bucket with the fewest.
+    pub least: usize,
+    /// Of the bucket with the most.
+    pub most: usize,
 }
 
 /// Counters since the start.
@@ -100,8 +112,8 @@ pub struct Repair {
     pub(super) tallies: Tallies,
     pub(super) started: Mutex<Option<HybridTime>>,
     pub(super) blocked: Mutex<Option<String>>,
-    /// The most copies that any row is to have.
-    pub(super) copies: Box<dyn Fn() -> usize + Send + Sync>,
+    /// How many copies rows are to have.
+    copies: Box<dyn Fn() -> CopiesInUse + Send + Sync>,
     exchanged: Mutex<BTreeMap<(Partition, NodeId), Exchanged>>,
     /// When a peer began an exchange that it has not finished.
     pub(super) begun: Mutex<BTreeMap<(Partition, NodeId), HybridTime>>,
@@ -115,8 +127,8 @@ pub(super) struct Scope {
 }
 
 impl Repair {
-    /// The repair of this node's copies; [`Repair::start`] begins it. `copies` tells the most
-    /// copies that any bucket's rows are to have.
+    /// The repair of this node's copies; [`Repair::start`] begins it. `copies` tells how
+    /// many copies the buckets' rows are to have.
     ///
     /// # Errors
     /// If storage fails.
@@ -125,7 +137,7 @@ impl Repair {
         hints: Arc<Hints>,
         floors: Arc<Floors>,
         settings: RepairSettings,
-        copies: Box<dyn Fn() -> usize + Send + Sync>,
+        copies: Box<dyn Fn() -> CopiesInUse + Send + Sync>,
     ) -> Result<Arc<Self>, ReplicationError> {
         let rows = coordinator.replica().rows().clone();
         let paused = rows.get(Family::Local, PAUSED_KEY)?.is_some();
@@ -210,7 +222,12 @@ impl Repair {
     /// The owners of a partition, for the rows with the most copies.
     pub(super) fn owners(&self, scope: &Scope) -> Vec<NodeId> {
         let list = scope.layout.preference_list(scope.partition);
-        list.owners((self.copies)().max(1)).to_vec()
+        list.owners(self.most_copies()).to_vec()
+    }
+
+    /// The most copies that any row is to have.
+    pub(super) fn most_copies(&self) -> usize {
+        (self.copies)().most.max(1)
     }
 
     /// The fewest copies of rows that both nodes own; `None` if one of them owns none.
@@ -219,6 +236,27 @@ impl Repair {
         let place = |node: NodeId| list.all().iter().position(|listed| *listed == node);
         let last = place(self.me())?.max(place(peer)?);
         u8::try_from(last + 1).ok()
+    }
+
+    /// Whether an exchange with `other` shows `adopter` all rows that it owns: rows with few
+    /// copies are owned by the first of the list only. One that did not may not take the other's
+    /// purge floor: it would call rows purged that it has just not been brought.
+    pub(super) fn shares_all(&self, scope: &Scope, adopter: NodeId, other: NodeId) -> bool {
+        let list = scope.layout.preference_list(scope.partition);
+        let place = |node: NodeId| list.all().iter().position(|listed| *listed == node);
+        let least = (self.copies)().least.max(1);
+        match (place(adopter), place(other)) {
+            (Some(adopter), Some(other)) => other < (adopter + 1).max(least),
+            _ => false,
+        }
+    }
+
+    /// Whether this node's copy of a partition counts.
+    pub(super) fn standing(&self, partition: Partition) -> ReplicaStanding {
+        match self.coordinator.is_rebuilding(partition) {
+            true => ReplicaStanding::Rebuilding,
+            false => ReplicaStanding::Counted,
+        }
     }
 
     /// How long to pause so that clients do not feel the next step.
@@ -255,6 +293,7 @@ impl Repair {
             layout: scope.layout.version().0,
             partition: scope.partition,
             floor: self.floors.of(scope.partition).purged,
+            standing: self.standing(scope.partition),
             ask,
         };
         let body = encode_message(&request)

@@ -8,6 +8,7 @@
 //!    began after another was acknowledged supersedes it, whatever the clocks say.
 
 mod forward;
+mod mend;
 mod read;
 mod scan;
 mod serve;
@@ -176,6 +177,12 @@ impl Coordinator {
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// How long it waits for what.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// This node.

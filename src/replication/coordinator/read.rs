@@ -53,7 +53,7 @@ pub enum Standing {
     Minority,
 }
 
-enum Told {
+pub(super) enum Told {
     Whole(HeldRow),
     Digest(Digest),
     Failed(String),
@@ -237,7 +237,7 @@ impl Coordinator {
         }
     }
 
-    fn ask_owner(
+    pub(super) fn ask_owner(
         &self,
         owner: NodeId,
         plan: &ReplicaPlan,

@@ -43,6 +43,9 @@ const WRITE_HEADER: &str = "x-amz-meta-write";
 /// After the faults every request succeeds within this time.
 const LIVELY_AGAIN: Duration = Duration::from_secs(30);
 
+/// In this time each machine looks through all that it holds, and mends what rotted.
+const SCRUBBED: Duration = Duration::from_secs(150);
+
 /// What a run consists of, drawn from its seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -230,10 +233,11 @@ async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> any
     audit::is_lively(cluster, state, LIVELY_AGAIN).await?;
     let after = audit::converge(cluster, state).await?;
     audit::compare(state, &before, &after);
-    // Rot takes one copy for good, so there another machine cannot be spared.
-    if plan.rotten.is_none() {
-        audit::spares_each(cluster, state, &after).await?;
+    if plan.rotten.is_some() {
+        // Until what rotted was found and mended another machine cannot be spared.
+        world.time().sleep(SCRUBBED).await;
     }
+    audit::spares_each(cluster, state, &after).await?;
     audit::is_tidy(cluster, plan.answer * 20).await?;
     let last = audit::converge(cluster, state).await?;
     audit::compare(state, &after, &last);
