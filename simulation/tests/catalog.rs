@@ -366,7 +366,12 @@ fn conflicts_counted() -> u64 {
 
 #[test]
 fn what_both_sides_of_a_split_wrote_is_kept_once_and_listed_once() {
-    with_cluster(5, 6, |rig| async move {
+    (6..14).for_each(both_sides_write);
+}
+
+/// Both sides of a split write the same keys several times; of each key one write is lost.
+fn both_sides_write(seed: u64) {
+    with_cluster(5, seed, |rig| async move {
         let bucket = rig.bucket(Level::Eventual).await;
         let (some, others) = ([1, 2], [3, 4, 5]);
         put(&rig.node(1), &bucket, "seen-by-both", 50).await.unwrap();
@@ -374,9 +379,13 @@ fn what_both_sides_of_a_split_wrote_is_kept_once_and_listed_once() {
         rig.split(&some, &others);
         rig.pause(5).await;
         for key in ["seen-by-both", "new"] {
-            put(&rig.node(1), &bucket, key, 101).await.unwrap();
-            rig.pause(1).await;
-            put(&rig.node(4), &bucket, key, 104).await.unwrap();
+            for size in [99, 100, 101] {
+                put(&rig.node(1), &bucket, key, size).await.unwrap();
+                rig.pause(1).await;
+            }
+            for size in [102, 103, 104] {
+                put(&rig.node(4), &bucket, key, size).await.unwrap();
+            }
         }
         let before = conflicts_counted();
         rig.heal(&some, &others);
@@ -389,7 +398,7 @@ fn what_both_sides_of_a_split_wrote_is_kept_once_and_listed_once() {
             rig.pause(60).await;
             let history = rig.node(5).catalog.history(&bucket, &key).await.unwrap();
             let lost: Vec<Option<u64>> = history.lost.iter().map(|lost| lost.size).collect();
-            assert_eq!(lost, [Some(101)], "{key:?}");
+            assert_eq!(lost, [Some(101)], "{key:?} with seed {seed}");
             assert_eq!(history.current.unwrap().object.unwrap().0, 104);
             let LostWrite { lost_to, stamp, .. } = &history.lost[0];
             assert!(lost_to > stamp);

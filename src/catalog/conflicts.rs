@@ -4,6 +4,8 @@
 //! # Invariants
 //! 1. What is listed was written and is not what the key holds: neither writer knew of the other.
 //! 2. A write and its repetition above a newer one are one request: it did not lose.
+//! 3. A write that its own side had replaced before the two sides met did not lose to the other
+//!    side, in whatever order they arrive.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -68,6 +70,9 @@ pub struct LostWrite {
     /// The stamp of the write that it lost to.
     #[serde(rename = "t")]
     pub lost_to: Stamp,
+    /// The name of the write that it lost to.
+    #[serde(rename = "b", default)]
+    pub by: Option<Dot>,
     /// When that was found out.
     #[serde(rename = "n")]
     pub noted: UnixMillis,
@@ -166,6 +171,11 @@ impl Conflicts {
         if !sloppy || !before.version.is_concurrent_with(&incoming.version) {
             return Ok(());
         }
+        self.forget_replaced(&place, [&before, &incoming], batch)?;
+        if before.version.seen.contains(incoming.version.dot) {
+            // It was merged elsewhere, and comes late: where it met the other it was dealt with.
+            return Ok(());
+        }
         let incoming_wins = incoming.version.order() > before.version.order();
         let (winner, loser) =
             if incoming_wins { (&incoming, &before) } else { (&before, &incoming) };
@@ -175,6 +185,7 @@ impl Conflicts {
             size: loser.object.as_ref().map(|object| object.size),
             etag: loser.object.as_ref().map(|object| object.etag.clone()),
             lost_to: winner.version().stamp,
+            by: Some(winner.version.dot),
             noted: self.site.clock.wall(),
         };
         let key = place.key(lost.dot);
@@ -185,6 +196,26 @@ impl Conflicts {
         let value = Bytes::from(encoded(&lost)?);
         batch.put(Family::Conflicts, untold_key(lost.noted, &key), value.clone());
         batch.put(Family::Conflicts, key, value);
+        Ok(())
+    }
+
+    /// Takes writes from the list that one of two concurrent ones had replaced before it met what
+    /// they were said to have lost to.
+    fn forget_replaced(
+        &self,
+        place: &Place,
+        concurrent: [&ObjectRow; 2],
+        batch: &mut Batch,
+    ) -> Result<(), ReplicationError> {
+        for (key, lost) in self.listed(place)? {
+            let replaced = |row: &&ObjectRow| {
+                row.version.knew_of(lost.dot)
+                    && lost.by.is_some_and(|winner| !row.version.knew_of(winner))
+            };
+            if concurrent.iter().any(replaced) {
+                self.forget(&key, batch)?;
+            }
+        }
         Ok(())
     }
 

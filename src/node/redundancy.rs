@@ -46,8 +46,9 @@ impl Proof {
         };
         if proven < partitions {
             let summary = format!(
-                "{} of {partitions} partitions have no proof of the last {fresh_seconds} s that \
-                 all their copies agree; {never_proven} of them never had one",
+                "{} of {partitions} partitions have no proof of the last {fresh_seconds} s, made \
+                 since their owners were started, that all their copies agree; {never_proven} of \
+                 them never had one",
                 partitions - proven
             );
             warn("NOT_PROVEN", summary, "quorate repair status");

@@ -88,7 +88,9 @@ impl Version {
         self.dot != other.dot && !self.knew_of(other.dot) && !other.knew_of(self.dot)
     }
 
-    fn knew_of(&self, dot: Dot) -> bool {
+    /// Whether its writer knew of that write.
+    #[must_use]
+    pub fn knew_of(&self, dot: Dot) -> bool {
         self.context.as_ref().unwrap_or(&self.seen).contains(dot)
     }
 

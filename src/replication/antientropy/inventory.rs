@@ -38,6 +38,9 @@ pub(crate) struct Known {
 /// How repair goes on one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeRepair {
+    /// When it was started: what it missed before shows in no older proof.
+    #[serde(default)]
+    pub awake_since: HybridTime,
     /// Whether it was told to pause.
     pub paused: bool,
     /// Whether its trees are still being built from its rows.
@@ -67,8 +70,10 @@ pub struct PartitionRedundancy {
     pub partition: Partition,
     /// When its last proof was begun; `None` if there is none.
     pub proven_at: Option<HybridTime>,
-    /// When its last proof of all copies was begun.
+    /// When its last proof of all copies was begun, if none of its owners was started since.
     pub fully_proven_at: Option<HybridTime>,
+    /// Whether all its copies were ever proven.
+    pub ever_proven: bool,
     /// Copies that the last proof is about.
     pub copies: u8,
     /// Copies that there should be.
@@ -133,10 +138,14 @@ impl Inventory {
             let away = !owners.is_subset(&answered);
             let then = known.map_or(0, |known| if away { known.4 } else { 0 });
             let now = missing.get(&partition).copied().unwrap_or(0);
+            let awake = owners.iter().filter_map(|owner| nodes.get(owner));
+            let awake_since = awake.map(|repair: &NodeRepair| repair.awake_since).max();
+            let full = known.and_then(|known| known.2);
             PartitionRedundancy {
                 partition,
                 proven_at: known.map(|known| known.1).filter(|at| *at > HybridTime::default()),
-                fully_proven_at: known.and_then(|known| known.2),
+                fully_proven_at: full.filter(|at| Some(*at) >= awake_since),
+                ever_proven: full.is_some(),
                 copies: known.map_or(0, |known| known.3.0),
                 wanted,
                 rows_missing: now.max(then),
@@ -158,7 +167,7 @@ impl Inventory {
             let full = partition.fully_proven_at.map(age);
             let proven = full.is_some_and(|age| age <= fresh) && partition.rows_missing == 0;
             summary.proven += u32::from(proven);
-            summary.never_proven += u32::from(full.is_none());
+            summary.never_proven += u32::from(!partition.ever_proven);
             let short = partition.copies < partition.wanted && partition.proven_at.is_some();
             summary.short += u32::from(short);
             oldest = oldest.and_then(|oldest: u64| Some(oldest.max(full?)));
@@ -173,7 +182,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
-    use super::{Inventory, Known, KnownPartition};
+    use super::{Inventory, Known, KnownPartition, NodeRepair};
     use crate::causality::HybridTime;
     use crate::ring::Partition;
     use crate::types::NodeId;
@@ -214,6 +223,21 @@ mod tests {
         assert_eq!(inventory.partitions[0].fully_proven_at, Some(at(20)));
         assert_eq!(inventory.summary(45_000, FRESH).proven, 1);
         assert_eq!(inventory.summary(45_000, FRESH).oldest_proof_seconds, Some(25));
+    }
+
+    #[test]
+    fn a_proof_from_before_an_owner_was_started_does_not_count_any_more() {
+        let started = |seconds| {
+            let repair = NodeRepair { awake_since: at(seconds), ..NodeRepair::default() };
+            Known { repair, ..Known::default() }
+        };
+        let proven = known(at(10), Some(at(10)), 3, 0);
+
+        let since = |seconds| assembled(&[(1, proven.clone()), (2, started(seconds))]);
+
+        assert_eq!(since(10).summary(15_000, FRESH).proven, 1);
+        let summary = since(11).summary(15_000, FRESH);
+        assert_eq!((summary.proven, summary.never_proven), (0, 0));
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub struct Repair {
     /// One count of leaves at a time: two would both add the difference.
     pub(super) counting: tokio::sync::Mutex<()>,
     pub(super) tallies: Tallies,
+    /// When this node was started.
+    awake_since: HybridTime,
     pub(super) started: Mutex<Option<HybridTime>>,
     pub(super) blocked: Mutex<Option<String>>,
     /// How many copies rows are to have.
@@ -143,6 +145,7 @@ impl Repair {
         let paused = rows.get(Family::Local, PAUSED_KEY)?.is_some();
         let built = super::recount::is_built(&rows)?;
         Ok(Arc::new(Self {
+            awake_since: coordinator.site().now(),
             coordinator,
             hints,
             floors,
@@ -326,6 +329,7 @@ impl Repair {
     pub fn progress(&self) -> NodeRepair {
         let read = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
         NodeRepair {
+            awake_since: self.awake_since,
             paused: self.paused.load(Ordering::Acquire),
             building: !self.built.load(Ordering::Acquire),
             started: *self.started.lock(),
