@@ -19,7 +19,7 @@ CLUSTER := config/local-cluster.sh
 
 .PHONY: help deps build test check fmt-check clippy doc fix \
 	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
-	bench benchmarks e2e simulation jepsen
+	bench benchmarks benchmark-outage benchmark-repair e2e simulation jepsen
 
 help: ## List every target
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' \
@@ -74,6 +74,12 @@ bench: ## Measure the local cluster (BENCH_ARGS="put --bucket b --size 1MiB --du
 
 benchmarks: build ## Measure what docs/benchmarks.md says, on a fresh local cluster
 	config/benchmarks.sh
+
+benchmark-outage: build ## Measure what an outage costs, on a local cluster of five (FOR=10s)
+	config/outage-benchmark.sh
+
+benchmark-repair: build ## Measure what repair costs, on a local cluster of three (RECORDS=100000)
+	config/repair-benchmark.sh
 
 e2e: build ## Run the clients' tests against clusters of their own (E2E_ARGS="test_listing.py")
 	tests/e2e/run.sh $(E2E_ARGS)

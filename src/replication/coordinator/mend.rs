@@ -32,7 +32,7 @@ use super::read::Told;
 
 static MENDED: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyLock::new(|| {
     metrics::counters(
-        "quorate_damaged_rows_total",
+        "quorate_inline_mended_total",
         "Rows whose inline bytes rotted here, by what came of them: mended, or lost with a write \
          that no other owner holds.",
         &["outcome"],
@@ -40,7 +40,7 @@ static MENDED: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyL
 });
 
 static DAMAGED: std::sync::LazyLock<prometheus::IntGauge> = std::sync::LazyLock::new(|| {
-    metrics::gauge("quorate_damaged_rows", "Rows whose inline bytes rotted here, not mended yet.")
+    metrics::gauge("quorate_inline_damaged_rows", "Rows whose inline bytes rotted here, not mended yet.")
 });
 
 /// Between two attempts to mend what could not be mended.
