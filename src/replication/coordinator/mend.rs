@@ -40,7 +40,10 @@ static MENDED: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyL
 });
 
 static DAMAGED: std::sync::LazyLock<prometheus::IntGauge> = std::sync::LazyLock::new(|| {
-    metrics::gauge("quorate_inline_damaged_rows", "Rows whose inline bytes rotted here, not mended yet.")
+    metrics::gauge(
+        "quorate_inline_damaged_rows",
+        "Rows whose inline bytes rotted here, not mended yet.",
+    )
 });
 
 /// Between two attempts to mend what could not be mended.
