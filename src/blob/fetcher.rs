@@ -185,7 +185,7 @@ impl Blobs {
 
     async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, ReplicationError> {
         let replica = self.coordinator.replica();
-        let held = replica.read(&wanted.row, wanted.partition, Want::Record)?;
+        let held = replica.fetch(&wanted.row, wanted.partition, Want::Record).await?;
         let Some(record) = held.record else {
             let mut batch = Batch::new();
             batch.delete(Family::Fetches, wanted.row.stored(wanted.partition));
@@ -285,7 +285,7 @@ impl Blobs {
         let row = extent_row(routing, extent);
         let partition = row.partition(&*self.coordinator.layout()?);
         let replica = self.coordinator.replica();
-        if replica.read(&row, partition, Want::Record)?.record.is_none() {
+        if replica.fetch(&row, partition, Want::Record).await?.record.is_none() {
             self.register_sealed(extent).await?;
         }
         replica.refresh(&row, partition).await

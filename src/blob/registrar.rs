@@ -141,7 +141,7 @@ impl Blobs {
         let row = extent_row(record.routing.clone().into(), extent);
         let partition = row.partition(&*self.coordinator.layout()?);
         let replica = self.coordinator.replica();
-        let held = replica.read(&row, partition, Want::Record)?.record.is_some();
+        let held = replica.fetch(&row, partition, Want::Record).await?.record.is_some();
         if !held || record.hinted_for.is_some() {
             let settled = self.write_row(&row, partition, record).await?;
             if let Some(settled) = settled {
@@ -152,7 +152,7 @@ impl Blobs {
             replica.refresh(&row, partition).await?;
             return Ok(Registered::Settled);
         }
-        let stands = replica.read(&row, partition, Want::Record)?.record.is_some();
+        let stands = replica.fetch(&row, partition, Want::Record).await?.record.is_some();
         Ok(if stands { Registered::Settled } else { Registered::Outlived })
     }
 

@@ -343,7 +343,7 @@ impl Catalog {
     async fn is_gone(&self, due: &Due, candidate: &Candidate) -> Result<bool, CatalogError> {
         let row = row_of(&due.object, candidate);
         let partition = row.partition(&*self.coordinator.layout()?);
-        let held = self.coordinator.replica().read(&row, partition, Want::Record)?.record;
+        let held = self.coordinator.replica().fetch(&row, partition, Want::Record).await?.record;
         let record = match held {
             Some(record) => Some(record),
             None if due.is_late => {

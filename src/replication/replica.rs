@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use crate::causality::{HybridTime, Stamp};
 use crate::env::blocking;
 use crate::ring::Partition;
-use crate::store::{Batch, Decided, Family, KeyRange, Rows, StoreError, Visit};
+use crate::store::{Batch, Cached, Decided, Family, KeyRange, Rows, StoreError, Visit};
 use crate::types::NodeId;
 
 use super::companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
@@ -495,7 +495,41 @@ impl Replica {
         Ok(())
     }
 
-    /// What this node holds of `row`.
+    /// As [`Replica::read`], off the async threads if the disk must be asked.
+    ///
+    /// # Errors
+    /// As [`Replica::read`].
+    pub async fn fetch(
+        self: &Arc<Self>,
+        row: &RowKey,
+        partition: Partition,
+        want: Want,
+    ) -> Result<HeldRow, ReplicationError> {
+        let key = row.stored(partition);
+        if let Cached::Known(value) = self.rows.meta().get_cached(row.table.family(), &key)? {
+            let Some(record) = value.as_ref().map(record_of) else {
+                return Ok(HeldRow::default());
+            };
+            let facts = match want {
+                Want::RecordAndBytes => self.schema(row.table)?.facts(&record)?.inline,
+                Want::Record | Want::Digest => None,
+            };
+            if facts.is_none() {
+                return Ok(HeldRow { record: Some(record), inline: Bytes::new() });
+            }
+            if let Cached::Known(inline) = self.rows.meta().get_cached(Family::Inline, &key)? {
+                let inline = inline.unwrap_or_default();
+                if check_inline(facts, &inline).is_ok() {
+                    return Ok(HeldRow { record: Some(record), inline });
+                }
+            }
+        }
+        let (replica, row) = (Arc::clone(self), row.clone());
+        let read = blocking(&self.site.tasks, move || replica.read(&row, partition, want)).await;
+        read.unwrap_or_else(|| Err(StoreError::Stopping.into()))
+    }
+
+    /// What this node holds of `row`. Not for what clients wait for: it may ask the disk.
     ///
     /// # Errors
     /// [`ReplicationError::Damaged`] if the row or its bytes do not match their checksums.

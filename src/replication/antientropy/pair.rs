@@ -198,7 +198,7 @@ impl Meeting<'_> {
         for handed in rows {
             let stamp = replica.stamp_of(tree.table, &handed.record)?.time;
             let purged = stamp <= self.my_floor && self.their_floor < self.my_floor;
-            let held = replica.read(&handed.row, self.scope.partition, Want::Digest)?;
+            let held = replica.fetch(&handed.row, self.scope.partition, Want::Digest).await?;
             if purged && held.record.is_none() {
                 let key = handed.row.stored(self.scope.partition).slice(4..);
                 outlived.push((key, ByteArray::new(digest_of(&handed.record))));
@@ -260,7 +260,7 @@ impl Meeting<'_> {
         bytes: &mut BytesMut,
     ) -> Result<Option<HandedRow>, ReplicationError> {
         let (replica, partition) = (self.repair.coordinator.replica(), self.scope.partition);
-        let held = match replica.read(&row, partition, Want::RecordAndBytes) {
+        let held = match replica.fetch(&row, partition, Want::RecordAndBytes).await {
             Ok(held) => held,
             Err(error) => {
                 tracing::error!(%error, "a row that a peer lacks is damaged here");

@@ -100,7 +100,7 @@ impl Coordinator {
         let Some(value) = self.replica.rows().get(row.table.family(), &key)? else {
             return Ok(Mended::Yes);
         };
-        if self.replica.read(row, partition, Want::RecordAndBytes).is_ok() {
+        if self.replica.fetch(row, partition, Want::RecordAndBytes).await.is_ok() {
             return Ok(Mended::Yes);
         }
         let (record, flags) = (record_of(&value), RowFlags::of(&value));
@@ -114,7 +114,7 @@ impl Coordinator {
             answered += 1;
             self.take_over(row, &plan, &record, held).await?;
         }
-        if self.replica.read(row, partition, Want::RecordAndBytes).is_ok() {
+        if self.replica.fetch(row, partition, Want::RecordAndBytes).await.is_ok() {
             return Ok(Mended::Yes);
         }
         if answered < all || all == 0 || !plan.is_owner(self.site.node) {
@@ -169,7 +169,7 @@ impl Coordinator {
             let (rows, next) = page;
             for (row, partition) in rows {
                 // Damage is noted by the reading itself.
-                let _read = self.replica.read(&row, partition, Want::RecordAndBytes);
+                let _read = self.replica.fetch(&row, partition, Want::RecordAndBytes).await;
             }
             from = next;
             let strain = Duration::from_millis(u64::from(self.replica.pause_millis()));

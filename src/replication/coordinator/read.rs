@@ -17,6 +17,7 @@ use crate::replication::plan::ReplicaPlan;
 use crate::replication::replica::{HeldRow, Replica, digest_of_held};
 use crate::replication::table::{Merged, RowKey};
 use crate::replication::tally::{Digest, ReadDecision, ReadTally};
+use crate::ring::Partition;
 use crate::types::NodeId;
 
 use super::Coordinator;
@@ -244,20 +245,12 @@ impl Coordinator {
         row: &RowKey,
         want: Want,
     ) -> BoxFuture<'static, (NodeId, Told)> {
-        if owner == self.site.node {
-            let told = match self.replica.read(row, plan.partition, want) {
-                _ if self.is_rebuilding(plan.partition) => {
-                    Told::Failed("this node is being rebuilt".into())
-                }
-                Ok(held) if want == Want::Digest => {
-                    Told::Digest(digest_of_held(held.record.as_ref()))
-                }
-                Ok(held) => Told::Whole(held),
-                Err(error) => Told::Failed(error.to_string()),
-            };
-            return futures_util::future::ready((owner, told)).boxed();
-        }
         let coordinator = self.clone();
+        if owner == self.site.node {
+            let (row, partition) = (row.clone(), plan.partition);
+            let told = async move { (owner, coordinator.told_here(&row, partition, want).await) };
+            return told.boxed();
+        }
         let request =
             ReplicaRequest::Read { layout: plan.layout.version().0, row: RowName::of(row), want };
         async move {
@@ -274,6 +267,18 @@ impl Coordinator {
             (owner, told)
         }
         .boxed()
+    }
+
+    /// What this node tells a read of its own.
+    async fn told_here(&self, row: &RowKey, partition: Partition, want: Want) -> Told {
+        if self.is_rebuilding(partition) {
+            return Told::Failed("this node is being rebuilt".into());
+        }
+        match self.replica.fetch(row, partition, want).await {
+            Ok(held) if want == Want::Digest => Told::Digest(digest_of_held(held.record.as_ref())),
+            Ok(held) => Told::Whole(held),
+            Err(error) => Told::Failed(error.to_string()),
+        }
     }
 
     /// What each owner holds of `row` by itself, in preference order; for operators.
