@@ -10,6 +10,8 @@ use crate::blob::ExtentRef;
 use crate::causality::HybridTime;
 use crate::codec::decode_format;
 use crate::env::UnixMillis;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::replication::{
     Order, RowKey, ScanEntry, ScanQuery, Served, Standing, TableId, Version, Want,
 };
@@ -241,6 +243,7 @@ impl Catalog {
                 return Ok(PutReceipt { head: head_of(key, *head, modified), served });
             }
             UploadState::Completing { head, base } => {
+                probe::sometimes("a completion is taken up again");
                 same_parts(&head, &named)?;
                 (*head, base)
             }
@@ -256,6 +259,7 @@ impl Catalog {
                 let kind = UploadKind::Upload { initiated, object: object.clone(), state };
                 let row = upload_row(bucket, key, upload);
                 self.write_upload_begun(bucket, &row, kind, begun).await?;
+                probe::crash_point("completion written down, object not made");
                 (live, base)
             }
         };
@@ -278,7 +282,11 @@ impl Catalog {
         let receipt = match self.standing_head(bucket, key).await? {
             // A completion that was broken off after its commit point is not done twice. What
             // stands on one owner alone is no proof: it could go with that owner.
-            Some(head) if Some(head.order) != base && head.standing == Standing::Quorum => {
+            Some(head)
+                if Some(head.order) != base
+                    && head.standing == Standing::Quorum
+                    && !is_planted(Mutation::CompleteAgain) =>
+            {
                 let modified = if head.upload == Some(upload) {
                     head.modified
                 } else {
@@ -293,6 +301,7 @@ impl Catalog {
                 self.commit_object(bucket, key, Some(live.clone()), bytes).await?
             }
         };
+        probe::crash_point("object made, upload not marked");
         let state =
             UploadState::Completed { head: Box::new(live), modified: receipt.head.modified };
         let kind = UploadKind::Upload { initiated, object, state };
