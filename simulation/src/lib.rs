@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod coverage;
 pub mod disk;
 pub mod entropy;
 pub mod faults;
@@ -21,6 +22,7 @@ pub mod mutations;
 pub mod network;
 pub mod power;
 pub mod scenario;
+pub mod shrink;
 pub mod tasks;
 pub mod trace;
 pub mod world;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use quorate::env::mutation::Mutation;
 
 use crate::entropy::Seed;
-use crate::scenario::{self, Report, RunOptions, Scenario};
+use crate::scenario::{self, Plan, Report, RunOptions, Scenario};
 use crate::trace::TextLog;
 
 /// Who finds a planted bug.
@@ -69,8 +69,21 @@ pub fn run_with(
     seed: Seed,
     options: RunOptions,
 ) -> anyhow::Result<Report> {
+    run_plan(mutation, scenario, (seed, &(scenario.draw)(seed, options.span)), options)
+}
+
+/// Runs a plan with a bug planted.
+///
+/// # Errors
+/// As [`run_with`].
+pub fn run_plan(
+    mutation: Option<Mutation>,
+    scenario: Scenario,
+    (seed, plan): (Seed, &Plan),
+    options: RunOptions,
+) -> anyhow::Result<Report> {
     plant(mutation)?;
-    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| (scenario.run)(seed, options)));
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| (scenario.run)(seed, plan, options)));
     plant(None).or_else(|error| if mutation.is_none() { Ok(()) } else { Err(error) })?;
     match ran {
         Ok(report) => report,

@@ -1,7 +1,9 @@
 //! The command line.
 
+mod failure;
 mod mutations;
 mod seeds;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,8 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run what a failed seed left in a file.
+    Replay(failure::Arguments),
     /// Plant each bug and see that it is found.
     Mutations(mutations::Arguments),
 }
@@ -29,6 +33,7 @@ enum Command {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let good = match arguments.command {
         None => seeds::run(&arguments.seeds)?,
+        Some(Command::Replay(arguments)) => failure::replay(&arguments)?,
         Some(Command::Mutations(arguments)) => mutations::run(&arguments)?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

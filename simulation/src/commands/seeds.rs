@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
+use quorate::env::mutation::Mutation;
 use quorate_simulation::entropy::Seed;
 use quorate_simulation::mutations;
 use quorate_simulation::scenario::{self, Report, RunOptions, Scenario};
 use quorate_simulation::trace::TextLog;
+
+use super::failure;
+use super::sweep::{self, Totals};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -32,9 +36,15 @@ pub(super) struct Arguments {
     /// How long faults and clients are at work, in simulated seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Worlds to run at once; 0 for as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
     /// Plant this bug (see `mutations --list`).
     #[arg(long)]
     mutation: Option<String>,
+    /// Do not look for a smaller plan that fails too.
+    #[arg(long)]
+    no_shrink: bool,
     /// List the scenarios and stop.
     #[arg(long)]
     list: bool,
@@ -48,81 +58,71 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         return Ok(true);
     }
-    let mut good = true;
+    let mutation = arguments.mutation.as_deref().map(mutations::find).transpose()?;
+    let mut totals = Totals::default();
     for scenario in super::scenarios(arguments.scenario.as_deref())? {
-        good &= run_seeds(scenario, arguments)?;
+        totals.add(run_seeds(scenario, mutation, arguments)?);
     }
-    Ok(good)
+    totals.print();
+    Ok(totals.failed.is_empty())
 }
 
-/// Runs one scenario over all seeds; whether all that should hold did.
-fn run_seeds(scenario: Scenario, arguments: &Arguments) -> anyhow::Result<bool> {
+/// Runs one scenario over all seeds.
+fn run_seeds(
+    scenario: Scenario,
+    mutation: Option<Mutation>,
+    arguments: &Arguments,
+) -> anyhow::Result<Totals> {
     println!("scenario {}: {}", scenario.name, scenario.about);
     let (first, count) = arguments.seed.map_or((arguments.first, arguments.seeds), |one| (one, 1));
-    let mut failed = Vec::new();
-    let mut simulated = Duration::ZERO;
-    let mut events = 0;
-    for number in first..first.saturating_add(count) {
-        let report = run_seed(scenario, Seed(number), arguments)?;
-        simulated += report.trace.simulated;
-        events += report.trace.events;
-        if !report.violations.is_empty() {
-            failed.push(number);
-        }
-    }
-    println!(
-        "{}: {count} seeds, {events} events, {:.1} simulated minutes, {} failed{}",
-        scenario.name,
-        simulated.as_secs_f64() / 60.0,
-        failed.len(),
-        again(&failed, scenario.name)
-    );
-    Ok(failed.is_empty())
-}
-
-fn run_seed(scenario: Scenario, seed: Seed, arguments: &Arguments) -> anyhow::Result<Report> {
-    let mutation = arguments.mutation.as_deref().map(mutations::find).transpose()?;
     let text = if arguments.verbose { TextLog::On } else { TextLog::Off };
     let options = RunOptions { span: Duration::from_secs(arguments.seconds), text };
-    let report = mutations::run_with(mutation, scenario, seed, options)?;
+    let one = |seed: Seed| {
+        let report = mutations::run_with(mutation, scenario, seed, options)?;
+        if arguments.twice {
+            again_alike(mutation, scenario, options, &report)?;
+        }
+        Ok(report)
+    };
+    let seeds = first..first.saturating_add(count);
+    let totals = sweep::run(scenario.name, seeds, arguments.jobs, &one, &mut print)?;
+    if let (Some(&(_, seed)), false) = (totals.failed.first(), arguments.no_shrink) {
+        failure::tell(scenario, Seed(seed), mutation, options)?;
+    }
+    Ok(totals)
+}
+
+fn again_alike(
+    mutation: Option<Mutation>,
+    scenario: Scenario,
+    options: RunOptions,
+    first: &Report,
+) -> anyhow::Result<()> {
+    let quiet = RunOptions { text: TextLog::Off, ..options };
+    let second = mutations::run_with(mutation, scenario, first.seed, quiet)?;
+    if second.trace != first.trace {
+        let parted = first.trace.checkpoints.iter().zip(&second.trace.checkpoints);
+        let place = parted.take_while(|(one, other)| one == other).count();
+        bail!("seed {} is not deterministic: the runs part after event {place}000", first.seed.0);
+    }
+    Ok(())
+}
+
+/// Shows one run.
+pub(super) fn print(report: &Report) {
     for line in &report.lines {
         println!("{line}");
     }
-    print(&report);
-    if arguments.twice {
-        let quiet = RunOptions { text: TextLog::Off, ..options };
-        let second = mutations::run_with(mutation, scenario, seed, quiet)?;
-        if second.trace != report.trace {
-            let parted = report.trace.checkpoints.iter().zip(&second.trace.checkpoints);
-            let place = parted.take_while(|(one, other)| one == other).count();
-            bail!("seed {} is not deterministic: the runs part after event {place}000", seed.0);
-        }
-    }
-    Ok(report)
-}
-
-fn print(report: &Report) {
-    let counts = |counts: &std::collections::BTreeMap<&str, u64>| {
-        let words: Vec<String> =
-            counts.iter().map(|(word, count)| format!("{word} {count}")).collect();
-        words.join(", ")
-    };
     println!(
         "seed {:>4}  {:016x}  {:>7} events  {:>6.1} s  [{}]  faults [{}]",
         report.seed.0,
         report.trace.hash,
         report.trace.events,
         report.trace.simulated.as_secs_f64(),
-        counts(&report.operations),
-        counts(&report.faults()),
+        sweep::words(&report.operations),
+        sweep::words(&report.faults()),
     );
     for violation in &report.violations {
         println!("  VIOLATION {violation}");
     }
-}
-
-fn again(failed: &[u64], scenario: &str) -> String {
-    failed.first().map_or_else(String::new, |seed| {
-        format!("; again: quorate-simulation --scenario {scenario} --seed {seed} --verbose")
-    })
 }
