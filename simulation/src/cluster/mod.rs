@@ -288,12 +288,15 @@ impl Cluster {
 
     fn did_not_start(&self, node: NodeId, error: &StartError) {
         // A start that loses power or its disk fails as it should: the next finds what it left.
-        let excused = self
-            .machines
-            .lock()
-            .get(&node)
-            .is_some_and(|machine| machine.power.is_off() || machine.failing);
-        if !excused {
+        let (mut dark, mut failing) = (false, false);
+        self.with_machine(node, |machine| {
+            (dark, failing) = (machine.power.is_off(), machine.failing);
+        });
+        if !dark {
+            // The process has ended.
+            self.world.crash(node);
+        }
+        if !dark && !failing {
             let what = format!("node {} did not start from its disks: {error}", node.short());
             self.failures.lock().push(what);
         }

@@ -69,6 +69,10 @@ fn verify(mutation: Mutation) -> anyhow::Result<bool> {
 fn search(mutation: Mutation, seeds: u64, scenario: Option<&str>) -> anyhow::Result<bool> {
     let mut found = false;
     for scenario in super::scenarios(scenario)? {
+        if found || scenario.name == "register" {
+            // It runs no code of the product.
+            continue;
+        }
         let began = Instant::now();
         let mut verdict = Verdict::Survived;
         let mut seed = 0;

@@ -66,6 +66,7 @@ impl State {
 pub fn draw(seed: Seed, span: Duration) -> Plan {
     let nodes = pick(seed.of("nodes"), &[3, 3, 4, 5]);
     let plan = Plan {
+        partitions: 8,
         copies: 3,
         level: pick(seed.of("level"), &[Level::Strict, Level::Eventual, Level::Quorum]),
         keys: u8::try_from(seed.of("keys").between(6, 24)).unwrap_or(6),
