@@ -93,7 +93,7 @@ impl Cluster {
         }
     }
 
-    fn with_machine(&self, node: NodeId, work: impl FnOnce(&mut Machine)) {
+    pub(super) fn with_machine(&self, node: NodeId, work: impl FnOnce(&mut Machine)) {
         if let Some(machine) = self.machines.lock().get_mut(&node) {
             work(machine);
         }
