@@ -22,7 +22,7 @@ use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
 use quorate::replication::{Level, TableId};
 use quorate::store::Family;
-use quorate::types::{Key, NodeId};
+use quorate::types::NodeId;
 
 use super::sloppy::converge;
 use super::stage::{self, Curtain, Found, Stage};
@@ -33,7 +33,7 @@ use crate::entropy::Seed;
 use crate::faults::{Fault, Kind, MACHINES, NETWORK, PlannedFault, pick};
 use crate::world::simulate;
 
-use hand::{Face, Hand, Standing};
+use hand::{Hand, Outcomes};
 
 /// The bucket that everything happens in.
 const BUCKET: &str = "graves";
@@ -138,7 +138,7 @@ async fn conduct(
         .await;
         old
     };
-    let standing: Vec<(Key, Face, Standing)> = hands.into_iter().map(Hand::standing).collect();
+    let standing: Vec<Outcomes> = hands.into_iter().map(Hand::outcomes).collect();
     cluster.all_up(Duration::from_secs(30)).await?;
 
     stands(cluster, state, plan, &standing).await?;
@@ -175,16 +175,17 @@ async fn stands(
     cluster: &Arc<Cluster>,
     state: &State,
     plan: &Plan,
-    standing: &[(Key, Face, Standing)],
+    standing: &[Outcomes],
 ) -> anyhow::Result<()> {
     converge::all_agree(cluster, usize::from(plan.copies), CONVERGED).await?;
     for node in cluster.all_up(Duration::from_secs(5)).await? {
         let bucket = node.catalog.bucket(BUCKET).context("the bucket is gone")?;
-        for (key, face, expected) in standing {
-            let seen = face.look(&node, &bucket, key).await;
+        for expected in standing {
+            let key = &expected.key;
+            let seen = expected.face.look(&node, &bucket, key).await;
             let seen = seen.map_err(|error| anyhow!("after all was healed, '{key}': {error}"))?;
             if let Some(fault) = expected.fault(&seen) {
-                state.violate(format!("{fault} ('{key}')"));
+                state.violate(fault);
             }
         }
     }
