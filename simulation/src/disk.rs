@@ -108,7 +108,7 @@ impl SimDisk {
     #[must_use]
     pub fn kill(&self, power: Power) -> Self {
         let mut old = self.state.lock();
-        let state = old.clone();
+        let state = State { sync_failures: 0, folder_sync_failures: 0, ..old.clone() };
         old.dead = true;
         Self { state: Arc::new(Mutex::new(state)), power }
     }
