@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use quorate_simulation::entropy::Seed;
-use quorate_simulation::scenario::objects::{self, Plan};
-use quorate_simulation::scenario::{Report, RunOptions};
+use quorate_simulation::faults::CLOCKS;
+use quorate_simulation::scenario::{Report, RunOptions, find, objects};
 use quorate_simulation::trace::TextLog;
 
 fn run(seed: u64, seconds: u64) -> Report {
     let options = RunOptions { span: Duration::from_secs(seconds), text: TextLog::Off };
-    objects::run(Seed(seed), options).unwrap()
+    find("objects").unwrap().run_seed(Seed(seed), options).unwrap()
 }
 
 fn assert_holds(seed: u64, seconds: u64) {
@@ -24,7 +24,7 @@ fn assert_holds(seed: u64, seconds: u64) {
 }
 
 fn has_wrong_clocks(seed: u64, seconds: u64) -> bool {
-    Plan::draw(Seed(seed), Duration::from_secs(seconds)).has_wrong_clocks()
+    objects::draw(Seed(seed), Duration::from_secs(seconds)).strikes(CLOCKS)
 }
 
 #[test]

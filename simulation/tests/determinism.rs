@@ -14,8 +14,7 @@ const SECONDS: u64 = 20;
 /// A run's trace, whether or not all held that should: that is for other tests.
 fn trace(scenario: &str, seed: u64) -> TraceSummary {
     let options = RunOptions { span: Duration::from_secs(SECONDS), text: TextLog::Off };
-    let run = scenario::find(scenario).unwrap().run;
-    run(Seed(seed), options).unwrap().trace
+    scenario::find(scenario).unwrap().run_seed(Seed(seed), options).unwrap().trace
 }
 
 fn the_same_in_this_process(scenario: &str) {

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::codec::{decode_format, encode_format};
+use crate::env::probe;
 use crate::env::{Clock, Monotonic, deadline_in, metrics, timeout_at};
 use crate::replication::{BytesHere, ReplicationError, Want};
 use crate::store::{Batch, Family, StoreError};
@@ -204,6 +205,8 @@ impl Blobs {
                 return Ok(Fetched::Nowhere);
             }
             FETCHED.inc();
+            probe::sometimes("an extent is fetched");
+            probe::crash_point("extent fetched, row not refreshed");
             FETCHED_BYTES.inc_by(row.length);
         }
         self.companion.trust(wanted.extent);

@@ -22,6 +22,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::codec::{decode_format, encode_format};
 use crate::env::metrics;
+use crate::env::probe;
 use crate::replication::{Outcome, Purpose, ReplicationError, RowKey, RowWrite, Want};
 use crate::ring::Partition;
 use crate::store::{Batch, Family, FreshExtent};
@@ -128,6 +129,7 @@ impl Blobs {
             Ok(_) => tracing::error!(%extent, fragment, "a fragment of an unknown kind was sealed"),
             Err(error) => tracing::error!(%extent, %error, "a sealed extent's record is damaged"),
         }
+        probe::crash_point("extent registered, not noted");
         self.segments.registered(extent, fragment, &mut batch);
         Ok(self.coordinator.replica().rows().commit(batch).await?)
     }

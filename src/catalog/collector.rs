@@ -28,6 +28,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::blob::{ExtentRef, ExtentRow, ExtentState, ObjectName, extent_row};
 use crate::codec::{decode_format, encode_format};
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::env::{TaskHandle, metrics};
 use crate::membership::Liveness;
 use crate::replication::{
@@ -365,7 +367,7 @@ impl Catalog {
         level: Level,
     ) -> Result<Option<Claims>, CatalogError> {
         let mut claims = Claims::default();
-        if self.is_of_deleted_bucket(object) {
+        if self.is_of_deleted_bucket(object) || is_planted(Mutation::FreeUnasked) {
             return Ok(Some(claims));
         }
         // The head last: a completion moves names from uploads to it, and never back, so what is
@@ -443,6 +445,8 @@ impl Catalog {
         let write = NewWrite { record, inline, n, level: Level::Strict, begun };
         self.coordinator.write(&row_of(object, candidate), write).await?;
         FREED.inc();
+        probe::sometimes("an extent is freed");
+        probe::crash_point("extent freed, note not struck off");
         FREED_BYTES.inc_by(candidate.extent.length);
         tracing::debug!(extent = %candidate.extent.id, "nothing names an extent: it is freed");
         Ok(())

@@ -15,6 +15,8 @@ use futures_util::future::BoxFuture;
 
 use crate::causality::{HybridTime, Stamp};
 use crate::env::blocking;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::ring::Partition;
 use crate::store::{Batch, Cached, Decided, Family, KeyRange, Rows, StoreError, Visit};
 use crate::types::NodeId;
@@ -232,6 +234,7 @@ impl Replica {
                         .above(held, write.record, floor)?
                         .unwrap_or_else(|| write.record.clone()),
                     Verdict::Outlived => {
+                        probe::sometimes("a row that was outlived is kept out");
                         return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
                     }
                 };
@@ -241,6 +244,7 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await??;
+        probe::crash_point("row durable");
         self.notify(write.row, changed).await?;
         Ok(newer)
     }
@@ -284,6 +288,7 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await;
+        probe::crash_point("minted row durable");
         if updated.is_ok() {
             std::mem::forget(unsettled);
         }
@@ -300,7 +305,9 @@ impl Replica {
         (incoming, merged): (&Bytes, Merged),
     ) -> Result<Settled, ReplicationError> {
         let mut batch = Batch::new();
-        if let Purpose::Hinted { owner, begun } = write.purpose {
+        if let Purpose::Hinted { owner, begun } = write.purpose
+            && !is_planted(Mutation::DropHints)
+        {
             // Also if the record is here already: it may be here for another owner.
             HintRow::of(write, begun).put(&mut batch, owner, write, &self.rows)?;
         }
@@ -452,9 +459,13 @@ impl Replica {
                 }
                 batch.delete(Family::Hints, name.key());
                 let mut kept = guest_of.is_none();
-                for &owner in guest_of.unwrap_or_default() {
+                let others = guest_of.filter(|_| !is_planted(Mutation::GuestForOneOnly));
+                for &owner in others.unwrap_or_default() {
                     let other = HintName { owner, ..name.clone() };
                     kept |= self.rows.newest(Family::Hints, &other.key())?.is_some();
+                }
+                if kept && guest_of.is_some() {
+                    probe::sometimes("a guest's row is kept for another owner");
                 }
                 if !kept {
                     self.remove(&name.row, name.partition, value, &mut batch);
@@ -553,9 +564,13 @@ impl Replica {
                 return Ok(HeldRow { record: Some(record), inline: Bytes::new() });
             };
             let inline = self.rows.get(Family::Inline, &key)?.unwrap_or_default();
-            if check_inline(Some(facts), &inline).is_ok() {
+            let unchecked = is_planted(Mutation::InlineUnchecked);
+            if check_inline(Some(facts), &inline).is_ok() || unchecked {
                 return Ok(HeldRow { record: Some(record), inline });
             }
+        }
+        if is_planted(Mutation::DamageIsAbsence) {
+            return Ok(HeldRow::default());
         }
         self.damaged.note(row, partition);
         Err(ReplicationError::Damaged(format!(

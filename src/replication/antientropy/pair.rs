@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::causality::HybridTime;
+use crate::env::probe;
 use crate::merkle::{LeafSet, LeafSums, Root};
 use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
@@ -135,6 +136,7 @@ impl Meeting<'_> {
         }
         if !explained {
             // Sums differ over equal rows: one side's are wrong.
+            probe::sometimes("leaves are counted again");
             self.ask(Ask::Recount { tree }, Bytes::new()).await?;
             self.repair.check(self.scope.partition, tree.table).await?;
             self.report.complete = false;
@@ -279,6 +281,7 @@ impl Meeting<'_> {
             // The peer held this once, and all owners agreed that it is gone.
             let erased = replica.erase(&row, partition, Some(digest)).await?;
             self.report.erased += u64::from(erased);
+            probe::sometimes("an exchange erases what was purged elsewhere");
             return Ok(None);
         }
         bytes.extend_from_slice(&held.inline);

@@ -9,6 +9,8 @@ use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::env::metrics;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
 use crate::replication::level::{Level, Outcome, Served};
@@ -150,6 +152,9 @@ impl Coordinator {
                 ReadDecision::Agreed | ReadDecision::Merge if reading.is_hollow(plan) => {}
                 ReadDecision::Agreed => return Ok(agreed(plan, reading, level)),
                 ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
+                ReadDecision::Impossible if is_planted(Mutation::AbsentForUnknown) => {
+                    return Ok(agreed(plan, reading, level));
+                }
                 ReadDecision::Impossible => return Err(too_few(plan, &reading)),
                 ReadDecision::Fetch(owners) => {
                     for owner in reading.newly_fetched(owners) {
@@ -205,6 +210,7 @@ impl Coordinator {
                 Either::Left((answer, _)) => answer,
                 Either::Right(((), _)) => {
                     HEDGES.inc();
+                    probe::sometimes("a read is hedged");
                     self.ask_next(plan, row, want, reading, answers);
                     return;
                 }
@@ -272,6 +278,7 @@ impl Coordinator {
     /// What this node tells a read of its own.
     async fn told_here(&self, row: &RowKey, partition: Partition, want: Want) -> Told {
         if self.is_rebuilding(partition) {
+            probe::sometimes("a copy that is being rebuilt does not count");
             return Told::Failed("this node is being rebuilt".into());
         }
         match self.replica.fetch(row, partition, want).await {
@@ -364,6 +371,7 @@ impl Coordinator {
                 return;
             };
             REPAIRS.inc();
+            probe::sometimes("a read repairs an owner");
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
                 repair_here(self.replica.clone(), row.clone(), plan, record, inline)
