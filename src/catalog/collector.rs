@@ -97,6 +97,17 @@ impl Default for CollectionSettings {
     }
 }
 
+/// How long what is noted waits.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// Bytes, and the parts of closed uploads.
+    grace: Duration,
+    /// Completions that were begun: no longer than that whoever began one may still go on.
+    completing: Duration,
+    /// Closed uploads.
+    kept: Duration,
+}
+
 /// What was noted of one key, and is due.
 struct Due {
     object: ObjectName,
@@ -133,7 +144,12 @@ impl Catalog {
             if self.coordinator.layout().is_err() {
                 continue;
             }
-            if let Err(error) = self.collect_once(grace, settings.uploads_kept).await {
+            let waits = Waits {
+                grace,
+                completing: settings.read_grace_min.min(grace),
+                kept: settings.uploads_kept,
+            };
+            if let Err(error) = self.collect_once(waits).await {
                 tracing::warn!(%error, "the collector's round broke off");
             }
         }
@@ -145,13 +161,13 @@ impl Catalog {
     }
 
     /// Goes once through all that is noted.
-    async fn collect_once(&self, grace: Duration, kept: Duration) -> Result<(), CatalogError> {
+    async fn collect_once(&self, waits: Waits) -> Result<(), CatalogError> {
         let mut from = Some(Vec::new());
         let mut pending = 0;
         while let Some(start) = from {
             let (rows, next) = self.noted(start).await?;
             pending += rows.len();
-            let due = self.due(rows, grace, kept)?;
+            let due = self.due(rows, waits)?;
             let mut due = due.into_iter();
             let mut under_way = FuturesUnordered::new();
             loop {
@@ -203,8 +219,7 @@ impl Catalog {
     fn due(
         &self,
         rows: Vec<(UnrefName, Bytes)>,
-        grace: Duration,
-        kept: Duration,
+        Waits { grace, completing, kept }: Waits,
     ) -> Result<Vec<Due>, CatalogError> {
         let now = self.coordinator.site().clock.wall().0;
         let layout = self.coordinator.layout()?;
@@ -219,7 +234,11 @@ impl Catalog {
             let plan =
                 ReplicaPlan::for_partition(Arc::clone(&layout), partition, n, Level::Strict)?;
             let (place, away) = self.place_among(&plan);
-            let wait = if row.what == Unreferenced::Upload { kept } else { grace };
+            let wait = match row.what {
+                Unreferenced::Upload => kept,
+                Unreferenced::Completing => completing,
+                Unreferenced::Parts | Unreferenced::Extent { .. } => grace,
+            };
             let wait = wait + grace / STEPS_PER_GRACE * place;
             let age = Duration::from_millis(now.saturating_sub(row.since.millis()));
             let patient = age < grace * AWAY_GRACES;

@@ -149,6 +149,8 @@ async fn conduct(
     stage::heal_all(cluster);
     let nodes = plan.node_ids();
     audit::is_lively(cluster, state, &nodes, LIVELY_AGAIN).await?;
+    // Completions whose clients went away are done by then.
+    cluster.world().time().sleep(plan.answer() * 8).await;
     let before = audit::converge(cluster, state).await?;
     stage::restart_all(cluster);
     audit::is_lively(cluster, state, &nodes, LIVELY_AGAIN).await?;
