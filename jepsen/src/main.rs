@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use futures_util::future::{Either, select};
+use quorate_jepsen::arena::sandbox;
 use quorate_jepsen::scenario::{Options, Verdict, kill_all, kill_one};
+use quorate_jepsen::split_sides::split_sides;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Fault tests on real processes.
 #[derive(Parser)]
@@ -21,7 +25,19 @@ enum Scenario {
     KillOne(Common),
     /// SIGKILL of all three nodes under load, and a restart.
     KillAll(Common),
+    /// Five nodes split 2|3 with writers on both sides, healed and compared.
+    SplitSides(Common),
 }
+
+impl Scenario {
+    /// Whether nodes need addresses and disks of their own.
+    const fn needs_sandbox(&self) -> bool {
+        matches!(self, Self::SplitSides(_))
+    }
+}
+
+/// How a run ends that could not be done on this machine.
+const SKIPPED: u8 = 77;
 
 #[derive(clap::Args)]
 struct Common {
@@ -50,11 +66,47 @@ impl Common {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let (name, verdict) = match Arguments::parse().scenario {
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.scenario.needs_sandbox() {
+        if !sandbox::is_inside() {
+            let missing = sandbox::missing();
+            if missing.is_empty() {
+                sandbox::enter()?;
+            }
+            println!("SKIPPED: this machine lacks {}", missing.join(", "));
+            return Ok(ExitCode::from(SKIPPED));
+        }
+        sandbox::furnish()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let interrupted = std::pin::pin!(interrupt());
+        let work = std::pin::pin!(run(arguments.scenario));
+        match select(work, interrupted).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((caught, _)) => {
+                caught?;
+                println!("interrupted");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    })
+}
+
+/// Resolves when the runner is asked to end; what it started ends with it.
+async fn interrupt() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    select(Box::pin(terminate.recv()), Box::pin(interrupt.recv())).await;
+    Ok(())
+}
+
+async fn run(scenario: Scenario) -> anyhow::Result<ExitCode> {
+    let (name, verdict) = match scenario {
         Scenario::KillOne(common) => ("kill-one", kill_one(&common.options()).await?),
         Scenario::KillAll(common) => ("kill-all", kill_all(&common.options()).await?),
+        Scenario::SplitSides(common) => ("split-sides", split_sides(&common.options()).await?),
     };
     Ok(tell(name, &verdict))
 }

@@ -279,7 +279,7 @@ impl Load {
         let path = format!("/{BUCKET}/{key}");
         let endpoint = self.endpoints[node - 1];
         let outcome = match value {
-            Some(written) => self.client.put(endpoint, &path, written.bytes()).await,
+            Some(written) => self.client.put(endpoint, &path, written.bytes()).await.map(|_| ()),
             None => self.client.delete(endpoint, &path).await,
         };
         match outcome {

@@ -1,4 +1,7 @@
-//! A minimal S3 client that never sends a request twice and knows what it does not know.
+//! Minimal clients of both APIs that never send a request twice and know what they do not know.
+
+pub mod kv;
+pub mod s3;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,9 +20,6 @@ use crate::sign::{Credentials, Request, UNSIGNED_PAYLOAD, sign};
 
 /// The header that says whether a failed operation may have happened.
 const OUTCOME: &str = "x-quorate-outcome";
-
-/// Pages that one listing may have: more than any test makes.
-const PAGES_MAX: usize = 1_000;
 
 /// How an operation ended, as far as a client can know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,18 +32,48 @@ pub enum Outcome<T> {
     Info(String),
 }
 
+impl<T> Outcome<T> {
+    /// The same outcome with another result.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Ok(value) => Outcome::Ok(change(value)),
+            Self::Fail(reason) => Outcome::Fail(reason),
+            Self::Info(reason) => Outcome::Info(reason),
+        }
+    }
+}
+
 /// Why there is no reply.
-enum Broken {
+pub(crate) enum Broken {
     /// The request never left.
     Unsent(String),
     /// It left, or may have.
     Unknown(String),
 }
 
-struct Reply {
-    status: StatusCode,
-    outcome: Option<String>,
-    body: Bytes,
+/// What a node answered.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+}
+
+/// What is asked of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a str,
+    /// The path, not escaped.
+    pub(crate) path: &'a str,
+    /// Parameters, not escaped.
+    pub(crate) query: Vec<(&'a str, &'a str)>,
+    pub(crate) headers: Vec<(&'a str, &'a str)>,
+    pub(crate) body: Bytes,
 }
 
 /// A client of every node of a cluster.
@@ -67,92 +97,58 @@ impl Client {
         Self { http, credentials, clock, patience }
     }
 
-    /// Makes a bucket.
-    pub async fn create_bucket(&self, node: SocketAddr, bucket: &str) -> Outcome<()> {
-        let reply = self.send(node, "PUT", &format!("/{bucket}"), &[], Bytes::new()).await;
-        judge_write(reply)
-    }
-
-    /// Stores an object.
-    pub async fn put(&self, node: SocketAddr, path: &str, body: Bytes) -> Outcome<()> {
-        judge_write(self.send(node, "PUT", path, &[], body).await)
-    }
-
-    /// Removes an object.
-    pub async fn delete(&self, node: SocketAddr, path: &str) -> Outcome<()> {
-        judge_write(self.send(node, "DELETE", path, &[], Bytes::new()).await)
-    }
-
-    /// Reads an object; `None` if there is none. A read is never [`Outcome::Info`]: it has no
-    /// effect to be unsure of.
-    pub async fn get(&self, node: SocketAddr, path: &str) -> Outcome<Option<Bytes>> {
-        judge_read(self.send(node, "GET", path, &[], Bytes::new()).await)
-    }
-
-    /// All keys of a bucket that begin with `prefix`, page by page.
-    pub async fn list(&self, node: SocketAddr, bucket: &str, prefix: &str) -> Outcome<Vec<String>> {
-        let path = format!("/{bucket}");
-        let mut keys = Vec::new();
-        let mut token = String::new();
-        for _ in 0..PAGES_MAX {
-            let mut query = vec![("list-type", "2"), ("prefix", prefix)];
-            if !token.is_empty() {
-                query.push(("continuation-token", &token));
-            }
-            let page = match judge_read(self.send(node, "GET", &path, &query, Bytes::new()).await) {
-                Outcome::Ok(Some(page)) => String::from_utf8_lossy(&page).into_owned(),
-                Outcome::Ok(None) => return Outcome::Fail("the bucket is gone".to_owned()),
-                Outcome::Fail(reason) | Outcome::Info(reason) => return Outcome::Fail(reason),
-            };
-            keys.extend(elements(&page, "Key"));
-            match elements(&page, "NextContinuationToken").pop() {
-                Some(next) => token = next,
-                None => return Outcome::Ok(keys),
-            }
-        }
-        Outcome::Fail(format!("more than {PAGES_MAX} pages"))
+    /// A client without credentials, for what needs none.
+    #[must_use]
+    pub fn nobody(clock: Arc<OsClock>, patience: Duration) -> Self {
+        let nobody = Credentials {
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            region: String::new(),
+        };
+        Self::new(nobody, clock, patience)
     }
 
     /// Whether a plain, unsigned GET is answered with 200.
     pub async fn probe(&self, address: SocketAddr, path: &str) -> bool {
-        let request = http::Request::get(format!("http://{address}{path}")).body(Full::default());
-        let Ok(request) = request else {
-            return false;
-        };
-        let deadline = deadline_in(&*self.clock, Duration::from_secs(2));
-        let reply = timeout_at(&*self.clock, deadline, self.http.request(request)).await;
-        matches!(reply, Some(Ok(reply)) if reply.status() == StatusCode::OK)
+        self.plain(address, path, None).await.is_some()
     }
 
-    async fn send(
+    /// The body of a GET that is answered with 200, with a bearer token or without.
+    pub async fn plain(
         &self,
-        node: SocketAddr,
-        method: &str,
+        address: SocketAddr,
         path: &str,
-        query: &[(&str, &str)],
-        body: Bytes,
-    ) -> Result<Reply, Broken> {
-        let request = self.signed(node, method, path, query, body);
+        token: Option<&str>,
+    ) -> Option<Bytes> {
+        let mut request = http::Request::get(format!("http://{address}{path}"));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::default()).ok()?;
+        let deadline = deadline_in(&*self.clock, Duration::from_secs(5));
+        let reply = timeout_at(&*self.clock, deadline, self.exchange(request)).await?.ok()?;
+        (reply.status == StatusCode::OK).then_some(reply.body)
+    }
+
+    pub(crate) async fn send(&self, node: SocketAddr, call: Call<'_>) -> Result<Reply, Broken> {
+        let request = self.signed(node, call);
         let request = request.map_err(|error| Broken::Unsent(error.to_string()))?;
         let deadline = deadline_in(&*self.clock, self.patience);
         let exchange = timeout_at(&*self.clock, deadline, self.exchange(request)).await;
         exchange.unwrap_or_else(|| Err(Broken::Unknown("timed out".to_owned())))
     }
 
-    fn signed(
-        &self,
-        node: SocketAddr,
-        method: &str,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Bytes,
-    ) -> http::Result<http::Request<Full<Bytes>>> {
+    fn signed(&self, node: SocketAddr, call: Call<'_>) -> http::Result<http::Request<Full<Bytes>>> {
+        let Call { method, path, query, headers: unsigned, body } = call;
         let headers = BTreeMap::from([("host", node.to_string())]);
-        let request = Request { method, path, query, headers, payload: UNSIGNED_PAYLOAD };
+        let request = Request { method, path, query: &query, headers, payload: UNSIGNED_PAYLOAD };
         let mut builder = http::Request::builder()
             .method(method)
             .uri(format!("http://{node}{}", request.target()))
             .header("host", node.to_string());
+        for (name, value) in unsigned {
+            builder = builder.header(name, value);
+        }
         for (name, value) in sign(&self.credentials, &request, self.clock.wall()) {
             builder = builder.header(name, value);
         }
@@ -168,18 +164,17 @@ impl Client {
             }
         })?;
         let (head, body) = reply.into_parts();
-        let outcome = head.headers.get(OUTCOME).and_then(|value| value.to_str().ok());
-        let outcome = outcome.map(str::to_owned);
         // A body that is cut short leaves the whole reply in doubt.
         let body = body.collect().await;
         let body = body.map_err(|error| Broken::Unknown(format!("cut short: {error}")))?;
-        Ok(Reply { status: head.status, outcome, body: body.to_bytes() })
+        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 }
 
-fn judge_write(reply: Result<Reply, Broken>) -> Outcome<()> {
+/// How a request ended that changes something.
+pub(crate) fn judge_write(reply: Result<Reply, Broken>) -> Outcome<Reply> {
     match reply {
-        Ok(reply) if reply.status.is_success() => Outcome::Ok(()),
+        Ok(reply) if reply.status.is_success() => Outcome::Ok(reply),
         Ok(reply) if certainly_not_done(&reply) => Outcome::Fail(describe(&reply)),
         Ok(reply) => Outcome::Info(describe(&reply)),
         Err(Broken::Unsent(reason)) => Outcome::Fail(reason),
@@ -187,37 +182,27 @@ fn judge_write(reply: Result<Reply, Broken>) -> Outcome<()> {
     }
 }
 
-fn judge_read(reply: Result<Reply, Broken>) -> Outcome<Option<Bytes>> {
-    match reply {
-        Ok(reply) if reply.status.is_success() => Outcome::Ok(Some(reply.body)),
-        Ok(reply) if is_absence(&reply) => Outcome::Ok(None),
-        Ok(reply) => Outcome::Fail(describe(&reply)),
-        Err(Broken::Unsent(reason) | Broken::Unknown(reason)) => Outcome::Fail(reason),
-    }
-}
-
-/// A missing bucket is no missing object: all tests' buckets exist.
-fn is_absence(reply: &Reply) -> bool {
-    let code = elements(&String::from_utf8_lossy(&reply.body), "Code").pop();
-    reply.status == StatusCode::NOT_FOUND && code.as_deref() == Some("NoSuchKey")
-}
-
 fn certainly_not_done(reply: &Reply) -> bool {
     reply.status.is_client_error()
         || reply.status == StatusCode::SERVICE_UNAVAILABLE
-            && reply.outcome.as_deref() == Some("none")
+            && reply.header(OUTCOME).as_deref() == Some("none")
 }
 
-fn describe(reply: &Reply) -> String {
-    let code = elements(&String::from_utf8_lossy(&reply.body), "Code").pop();
+/// An answer in words, for people.
+pub(crate) fn describe(reply: &Reply) -> String {
+    let text = String::from_utf8_lossy(&reply.body);
+    let code = elements(&text, "Code").pop().or_else(|| {
+        let document: serde_json::Value = serde_json::from_str(&text).ok()?;
+        Some(document.get("code")?.as_str()?.to_owned())
+    });
     let code = code.unwrap_or_else(|| "no code".to_owned());
-    let outcome = reply.outcome.as_deref().unwrap_or("not told");
+    let outcome = reply.header(OUTCOME).unwrap_or_else(|| "not told".to_owned());
     format!("{} {code}, outcome {outcome}", reply.status.as_u16())
 }
 
 /// The texts of all elements of this name. Enough for answers to our own plain keys, which hold
 /// nothing that XML escapes.
-fn elements(xml: &str, name: &str) -> Vec<String> {
+pub(crate) fn elements(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let parts = xml.split(open.as_str()).skip(1);
     parts
@@ -229,16 +214,21 @@ fn elements(xml: &str, name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::StatusCode;
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
-    use super::{Broken, Outcome, Reply, elements, judge_read, judge_write};
+    use super::{Broken, Outcome, Reply, elements, judge_write};
 
-    fn reply(status: u16, outcome: Option<&str>, body: &str) -> Result<Reply, Broken> {
-        Ok(Reply {
-            status: StatusCode::from_u16(status).unwrap(),
-            outcome: outcome.map(str::to_owned),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        })
+    pub(super) fn reply(
+        status: u16,
+        outcome: Option<&'static str>,
+        body: &str,
+    ) -> Result<Reply, Broken> {
+        let mut headers = HeaderMap::new();
+        if let Some(outcome) = outcome {
+            headers.insert(super::OUTCOME, HeaderValue::from_static(outcome));
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(Reply { status, headers, body: Bytes::copy_from_slice(body.as_bytes()) })
     }
 
     #[test]
@@ -257,22 +247,12 @@ mod tests {
         ];
         for (number, (reply, expected)) in kinds.into_iter().enumerate() {
             let kind = match judge_write(reply) {
-                Outcome::Ok(()) => "ok",
+                Outcome::Ok(_) => "ok",
                 Outcome::Fail(_) => "fail",
                 Outcome::Info(_) => "info",
             };
             assert_eq!(kind, expected, "case {number}");
         }
-    }
-
-    #[test]
-    fn only_a_missing_key_is_absence() {
-        let absent = reply(404, None, "<Error><Code>NoSuchKey</Code></Error>");
-        let bucket = reply(404, None, "<Error><Code>NoSuchBucket</Code></Error>");
-
-        assert_eq!(judge_read(absent), Outcome::Ok(None));
-        assert!(matches!(judge_read(bucket), Outcome::Fail(_)));
-        assert!(matches!(judge_read(reply(503, None, "")), Outcome::Fail(_)));
     }
 
     #[test]

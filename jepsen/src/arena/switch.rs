@@ -1,0 +1,312 @@
+//! A switch in user space: it reads each host's packets from a TUN device, decides what becomes
+//! of them, and writes them to another's.
+//!
+//! # Invariants
+//! 1. Only packets between two nodes are ever lost, held, doubled or damaged; clients reach all
+//!    nodes at all times.
+//! 2. A change of the rules holds for the next packet that is read.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use quorate::env::{Clock, Monotonic, OsClock, Tasks, TokioTasks};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, oneshot};
+
+use super::kernel::watch;
+use super::link::{Draws, Quality};
+use super::packet;
+
+/// The host of all clients; nodes are hosts from 1.
+pub(super) const CLIENTS: usize = 0;
+
+/// Larger than any packet.
+const BUFFER: usize = 65_536;
+
+/// The last byte of the clients' address.
+const CLIENTS_ADDRESS: u8 = 254;
+
+/// The address of a host.
+#[must_use]
+pub(super) fn address(host: usize) -> Ipv4Addr {
+    let last = match host {
+        CLIENTS => CLIENTS_ADDRESS,
+        node => u8::try_from(node).unwrap_or(u8::MAX),
+    };
+    Ipv4Addr::new(10, 77, 0, last)
+}
+
+fn host(address: Ipv4Addr) -> Option<usize> {
+    match address.octets() {
+        [10, 77, 0, CLIENTS_ADDRESS] => Some(CLIENTS),
+        [10, 77, 0, node] => Some(usize::from(node)),
+        _ => None,
+    }
+}
+
+/// How many packets between nodes met which fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Read from nodes for nodes.
+    pub packets: u64,
+    /// Dropped at a cut.
+    pub cut: u64,
+    /// Lost on a bad link.
+    pub lost: u64,
+    /// Delivered twice.
+    pub doubled: u64,
+    /// Delivered later than at once.
+    pub held: u64,
+    /// Delivered with a flipped bit.
+    pub damaged: u64,
+}
+
+#[derive(Default)]
+struct Rules {
+    cuts: BTreeSet<(usize, usize)>,
+    qualities: BTreeMap<(usize, usize), Quality>,
+    draws: BTreeMap<(usize, usize), Draws>,
+    figures: Figures,
+}
+
+/// What waits for its time: when, in which order, for whom, and the packet.
+type Held = Reverse<(Monotonic, u64, usize, Vec<u8>)>;
+
+struct Shared {
+    clock: Arc<OsClock>,
+    seed: u64,
+    ports: BTreeMap<usize, AsyncFd<File>>,
+    rules: Arc<Mutex<Rules>>,
+    held: Mutex<BinaryHeap<Held>>,
+    sooner: Notify,
+}
+
+/// A running switch; dropping it ends it, and with it the hosts' devices.
+pub struct Switch {
+    rules: Arc<Mutex<Rules>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Switch {
+    /// Starts a switch between the devices of these hosts.
+    ///
+    /// # Errors
+    /// If it has no thread to run on.
+    pub fn start(
+        devices: BTreeMap<usize, File>,
+        seed: u64,
+        clock: Arc<OsClock>,
+    ) -> anyhow::Result<Self> {
+        let rules = Arc::new(Mutex::new(Rules::default()));
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let own = Arc::clone(&rules);
+        let work = move || {
+            runtime.block_on(async {
+                let ports = devices.into_iter().map(|(host, file)| {
+                    let port = watch(file);
+                    port.map(|port| (host, port))
+                });
+                let Ok(ports) = ports.collect::<Result<_, _>>() else { return };
+                let shared = Shared {
+                    clock,
+                    seed,
+                    ports,
+                    rules: own,
+                    held: Mutex::default(),
+                    sooner: Notify::new(),
+                };
+                serve(Arc::new(shared), stopped).await;
+            });
+        };
+        let thread = std::thread::Builder::new().name("switch".to_owned());
+        let thread = thread.spawn(work).context("the switch cannot be started")?;
+        Ok(Self { rules, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// From now on nothing goes from any of `from` to any of `to`.
+    pub fn cut(&self, from: &[usize], to: &[usize]) {
+        let mut rules = self.rules.lock();
+        for (from, to) in pairs(from, to) {
+            rules.cuts.insert((from, to));
+        }
+    }
+
+    /// From now on packets go from all of `from` to all of `to`.
+    pub fn mend(&self, from: &[usize], to: &[usize]) {
+        let mut rules = self.rules.lock();
+        for pair in pairs(from, to) {
+            rules.cuts.remove(&pair);
+        }
+    }
+
+    /// Sets how good the links from `from` to `to` are.
+    pub fn set_quality(&self, from: &[usize], to: &[usize], quality: Quality) {
+        let mut rules = self.rules.lock();
+        for pair in pairs(from, to) {
+            rules.qualities.insert(pair, quality);
+        }
+    }
+
+    /// Makes every link perfect.
+    pub fn heal(&self) {
+        let mut rules = self.rules.lock();
+        rules.cuts.clear();
+        rules.qualities.clear();
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.rules.lock().figures
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // A switch that panicked has ended, too.
+            drop(thread.join());
+        }
+    }
+}
+
+fn pairs(from: &[usize], to: &[usize]) -> Vec<(usize, usize)> {
+    let all = from.iter().flat_map(|from| to.iter().map(|to| (*from, *to)));
+    all.filter(|(from, to)| from != to).collect()
+}
+
+async fn serve(shared: Arc<Shared>, stopped: oneshot::Receiver<()>) {
+    let tasks = TokioTasks::current();
+    let mut running = Vec::new();
+    for host in shared.ports.keys().copied() {
+        let port = Arc::clone(&shared);
+        running.push(tasks.spawn("port", async move { port.read_from(host).await }.boxed()));
+    }
+    let pacer = Arc::clone(&shared);
+    running.push(tasks.spawn("pacer", async move { pacer.pace().await }.boxed()));
+    // Either a word or the end of whoever might have given it.
+    drop(stopped.await);
+}
+
+impl Shared {
+    async fn read_from(&self, from: usize) {
+        let mut buffer = vec![0; BUFFER];
+        let Some(port) = self.ports.get(&from) else { return };
+        while let Ok(mut ready) = port.readable().await {
+            match ready.try_io(|port| port.get_ref().read(&mut buffer)) {
+                Ok(Ok(length)) => self.forward(from, &buffer[..length]),
+                // The device is gone.
+                Ok(Err(_)) => return,
+                Err(_nothing_there) => {}
+            }
+        }
+    }
+
+    fn forward(&self, from: usize, packet: &[u8]) {
+        let Some(to) = packet::ends(packet).and_then(|(_, target)| host(target)) else { return };
+        if from == CLIENTS || to == CLIENTS {
+            self.write_to(to, packet);
+            return;
+        }
+        let arrivals = {
+            let mut rules = self.rules.lock();
+            rules.figures.packets += 1;
+            if rules.cuts.contains(&(from, to)) {
+                rules.figures.cut += 1;
+                return;
+            }
+            let Some(quality) = rules.qualities.get(&(from, to)).copied() else {
+                drop(rules);
+                self.write_to(to, packet);
+                return;
+            };
+            let draws = rules.draws.entry((from, to));
+            let draws = draws.or_insert_with(|| Draws::of(self.seed, from, to));
+            let arrivals = quality.arrivals(draws);
+            rules.figures.lost += u64::from(arrivals.is_empty());
+            rules.figures.doubled += u64::from(arrivals.len() > 1);
+            arrivals
+        };
+        for arrival in arrivals {
+            let mut copy = packet.to_vec();
+            let damaged = arrival.damage.is_some_and(|draw| packet::damage(&mut copy, draw));
+            {
+                let figures = &mut self.rules.lock().figures;
+                figures.damaged += u64::from(damaged);
+                figures.held += u64::from(!arrival.after.is_zero());
+            }
+            if arrival.after.is_zero() {
+                self.write_to(to, &copy);
+            } else {
+                self.hold(self.clock.monotonic() + arrival.after, to, copy);
+            }
+        }
+    }
+
+    fn hold(&self, due: Monotonic, to: usize, packet: Vec<u8>) {
+        let mut held = self.held.lock();
+        let sooner = held.peek().is_none_or(|Reverse(first)| due < first.0);
+        let place = self.rules.lock().figures.held;
+        held.push(Reverse((due, place, to, packet)));
+        if sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Delivers what is held when its time comes.
+    async fn pace(&self) {
+        loop {
+            let next = self.held.lock().peek().map(|Reverse(first)| first.0);
+            match next {
+                None => self.sooner.notified().await,
+                Some(due) if due <= self.clock.monotonic() => self.deliver_one(),
+                Some(due) => {
+                    let wait = self.clock.sleep_until(due);
+                    futures_util::future::select(wait, Box::pin(self.sooner.notified())).await;
+                }
+            }
+        }
+    }
+
+    fn deliver_one(&self) {
+        let first = self.held.lock().pop();
+        let Some(Reverse((_, _, to, packet))) = first else { return };
+        self.write_to(to, &packet);
+    }
+
+    /// A packet that the kernel does not take is lost, as on any network.
+    fn write_to(&self, to: usize, packet: &[u8]) {
+        if let Some(port) = self.ports.get(&to) {
+            drop(port.get_ref().write(packet));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLIENTS, address, host, pairs};
+
+    #[test]
+    fn hosts_and_addresses_belong_together() {
+        for number in [CLIENTS, 1, 2, 7] {
+            assert_eq!(host(address(number)), Some(number));
+        }
+        assert_eq!(host(std::net::Ipv4Addr::new(10, 78, 0, 1)), None);
+    }
+
+    #[test]
+    fn nobody_is_cut_off_from_itself() {
+        assert_eq!(pairs(&[1, 2], &[2, 3]), [(1, 2), (1, 3), (2, 3)]);
+    }
+}
