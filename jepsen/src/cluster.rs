@@ -180,10 +180,21 @@ impl Cluster {
     /// # Errors
     /// If a node cannot be killed.
     pub fn kill_all(&mut self) -> anyhow::Result<()> {
-        for number in 1..=self.nodes.len() {
-            self.signal(number, Signal::KILL)?;
+        let all: Vec<usize> = (1..=self.nodes.len()).collect();
+        self.kill_several(&all)
+    }
+
+    /// Kills those of these nodes that run, likewise.
+    ///
+    /// # Errors
+    /// If a node cannot be killed.
+    pub fn kill_several(&mut self, numbers: &[usize]) -> anyhow::Result<()> {
+        for number in numbers {
+            if self.node(*number)?.child.is_some() {
+                self.signal(*number, Signal::KILL)?;
+            }
         }
-        (1..=self.nodes.len()).try_for_each(|number| self.kill(number))
+        numbers.iter().try_for_each(|number| self.kill(*number))
     }
 
     /// Stops node `number` in its tracks until [`Cluster::resume`].
@@ -241,10 +252,17 @@ impl Cluster {
 
     /// The nodes that have ended without being asked to, as `node N: how`.
     pub fn fallen(&mut self) -> Vec<String> {
+        self.take_fallen().into_iter().map(|(_, how)| how).collect()
+    }
+
+    /// The nodes that have ended without being asked to since the last call, and how. They can
+    /// be started again.
+    pub fn take_fallen(&mut self) -> Vec<(usize, String)> {
         let mut fallen = Vec::new();
-        for (place, node) in self.nodes.iter_mut().enumerate() {
+        for (number, node) in (1..).zip(&mut self.nodes) {
             if let Some(Ok(Some(status))) = node.child.as_mut().map(Child::try_wait) {
-                fallen.push(format!("node {} ended by itself with {status}", place + 1));
+                fallen.push((number, format!("node {number} ended by itself with {status}")));
+                node.child = None;
             }
         }
         fallen

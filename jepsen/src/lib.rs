@@ -7,6 +7,7 @@
 //! 3. An outcome that is not known stays possible for ever; it is never taken for a failure.
 
 pub mod arena;
+pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod content;
@@ -14,7 +15,9 @@ pub mod expectation;
 pub mod folder;
 pub mod history;
 pub mod load;
+pub mod nemesis;
 pub mod place;
+pub mod run;
 pub mod scenario;
 pub mod sign;
 pub mod split_sides;

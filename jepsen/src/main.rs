@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use futures_util::future::{Either, select};
+use quorate::env::OsClock;
 use quorate_jepsen::arena::sandbox;
+use quorate_jepsen::nemesis::Kind;
+use quorate_jepsen::run::{Order, Ran, run as run_one};
 use quorate_jepsen::scenario::{Options, Verdict, kill_all, kill_one};
 use quorate_jepsen::split_sides::split_sides;
+use quorate_jepsen::workload::Workload;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Fault tests on real processes.
@@ -27,12 +32,14 @@ enum Scenario {
     KillAll(Common),
     /// Five nodes split 2|3 with writers on both sides, healed and compared.
     SplitSides(Common),
+    /// One workload under faults of these kinds.
+    Run(One),
 }
 
 impl Scenario {
     /// Whether nodes need addresses and disks of their own.
     const fn needs_sandbox(&self) -> bool {
-        matches!(self, Self::SplitSides(_))
+        matches!(self, Self::SplitSides(_) | Self::Run(_))
     }
 }
 
@@ -53,6 +60,38 @@ struct Common {
     /// Write the history to this file, as JSON lines.
     #[arg(long)]
     history: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct One {
+    /// What clients do: register, delete-recreate, lww, list, set, siblings.
+    workload: Workload,
+    /// Kinds of faults, separated by commas.
+    #[arg(value_delimiter = ',')]
+    nemeses: Vec<Kind>,
+    /// How many nodes, 3 to 7.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=7))]
+    nodes: u8,
+    /// How many clients, 4 to 20.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=20))]
+    clients: u8,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl One {
+    fn order(self) -> Order {
+        Order {
+            binary: self.common.binary,
+            workload: self.workload,
+            kinds: self.nemeses,
+            nodes: usize::from(self.nodes),
+            clients: usize::from(self.clients),
+            span: Duration::from_secs(self.common.seconds),
+            seed: self.common.seed,
+            history: self.common.history,
+        }
+    }
 }
 
 impl Common {
@@ -106,9 +145,35 @@ async fn run(scenario: Scenario) -> anyhow::Result<ExitCode> {
     let (name, verdict) = match scenario {
         Scenario::KillOne(common) => ("kill-one", kill_one(&common.options()).await?),
         Scenario::KillAll(common) => ("kill-all", kill_all(&common.options()).await?),
+        Scenario::Run(one) => {
+            let ran = run_one(&one.order(), Arc::new(OsClock::new())).await?;
+            return Ok(show(&ran));
+        }
         Scenario::SplitSides(common) => ("split-sides", split_sides(&common.options()).await?),
     };
     Ok(tell(name, &verdict))
+}
+
+fn show(ran: &Ran) -> ExitCode {
+    for note in &ran.notes {
+        println!("{note}");
+    }
+    for verdict in &ran.verdicts {
+        println!("{:?} {}: {:?}", verdict.finding, verdict.checker, verdict.figures);
+        for doubt in &verdict.doubts {
+            println!("  doubt: {doubt}");
+        }
+        for violation in verdict.violations.iter().take(5) {
+            println!("  VIOLATION {}", violation.what);
+        }
+    }
+    for violation in &ran.violations {
+        println!("VIOLATION {violation}");
+    }
+    if let Some(folder) = &ran.folder {
+        println!("the nodes' folders and logs are kept in {}", folder.display());
+    }
+    if ran.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(name: &str, verdict: &Verdict) -> ExitCode {

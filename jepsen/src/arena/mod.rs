@@ -4,6 +4,7 @@
 //! 1. Everything here is inside the sandbox: it ends with the runner, however that ends.
 //! 2. Nodes end before their disks are unmounted and their hosts removed.
 
+mod clock;
 mod disk;
 mod kernel;
 mod link;
@@ -18,11 +19,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use quorate::env::OsClock;
 
+pub use clock::{Clocks, library};
 pub use disk::Disk;
 pub use link::Quality;
-pub use switch::{Figures, Switch};
+pub use switch::{Figures, Switch, between};
 
 use crate::client::Client;
 use crate::cluster::Cluster;
@@ -47,6 +50,8 @@ pub struct Plan {
     pub seed: u64,
     /// How nodes are configured.
     pub tuning: Tuning,
+    /// Who sets the nodes' clocks.
+    pub clocks: Clocks,
 }
 
 /// A running cluster on its own network and disks.
@@ -78,7 +83,9 @@ impl Arena {
             let data = disk.path().join("data");
             disks.push(disk);
             let launcher = Network::launcher(node);
-            places.push(Place::at(switch::address(node), home, data, launcher));
+            let mut place = Place::at(switch::address(node), home, data, launcher);
+            place.variables = plan.clocks.variables(&place.home)?;
+            places.push(place);
         }
         let own = Arc::clone(&folder);
         let mut cluster =
@@ -110,6 +117,52 @@ impl Arena {
     #[must_use]
     pub fn disk(&self, node: usize) -> Option<&Disk> {
         self.disks.get(node.checked_sub(1)?)
+    }
+
+    /// Where a node's segment files are.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn segments(&self, node: usize) -> anyhow::Result<PathBuf> {
+        Ok(self.place(node)?.data.join("segments"))
+    }
+
+    /// Empties a node's folder.
+    ///
+    /// # Errors
+    /// If that is refused.
+    pub fn wipe(&self, node: usize) -> anyhow::Result<()> {
+        let data = self.place(node)?.data;
+        std::fs::remove_dir_all(&data).with_context(|| format!("{} stays", data.display()))
+    }
+
+    /// Sets a node's clock off by so much, from now on at this rate.
+    ///
+    /// # Errors
+    /// If the file that says so cannot be written.
+    pub fn set_clock(&self, node: usize, offset_ms: i64, percent: u32) -> anyhow::Result<()> {
+        clock::set(&self.place(node)?.home, offset_ms, percent)
+    }
+
+    fn place(&self, node: usize) -> anyhow::Result<Place> {
+        let place = node.checked_sub(1).and_then(|at| self.cluster.places().get(at).cloned());
+        place.with_context(|| format!("there is no node {node}"))
+    }
+
+    /// Makes every link and every node whole again and waits until all nodes are ready.
+    ///
+    /// # Errors
+    /// If a node does not become ready.
+    pub async fn heal(&mut self) -> anyhow::Result<()> {
+        self.network.switch().heal();
+        for node in 1..=self.disks.len() {
+            self.cluster.start_node(node)?;
+            self.cluster.resume(node)?;
+        }
+        for node in 1..=self.disks.len() {
+            self.cluster.wait_ready(&self.probe, node).await?;
+        }
+        Ok(())
     }
 
     /// A client of the cluster.

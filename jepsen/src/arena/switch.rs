@@ -7,7 +7,7 @@
 //! 2. A change of the rules holds for the next packet that is read.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -71,7 +71,8 @@ pub struct Figures {
 
 #[derive(Default)]
 struct Rules {
-    cuts: BTreeSet<(usize, usize)>,
+    /// How often each link is cut.
+    cuts: BTreeMap<(usize, usize), usize>,
     qualities: BTreeMap<(usize, usize), Quality>,
     draws: BTreeMap<(usize, usize), Draws>,
     figures: Figures,
@@ -133,28 +134,38 @@ impl Switch {
         Ok(Self { rules, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// From now on nothing goes from any of `from` to any of `to`.
-    pub fn cut(&self, from: &[usize], to: &[usize]) {
+    /// From now on nothing goes over these directed links, until each is mended as often as it
+    /// was cut.
+    pub fn cut(&self, links: &[(usize, usize)]) {
         let mut rules = self.rules.lock();
-        for (from, to) in pairs(from, to) {
-            rules.cuts.insert((from, to));
+        for link in links {
+            *rules.cuts.entry(*link).or_default() += 1;
         }
     }
 
-    /// From now on packets go from all of `from` to all of `to`.
-    pub fn mend(&self, from: &[usize], to: &[usize]) {
+    /// Takes back one cut of each of these links.
+    pub fn mend(&self, links: &[(usize, usize)]) {
         let mut rules = self.rules.lock();
-        for pair in pairs(from, to) {
-            rules.cuts.remove(&pair);
+        for link in links {
+            if let Some(count) = rules.cuts.get_mut(link) {
+                *count -= 1;
+                if *count == 0 {
+                    rules.cuts.remove(link);
+                }
+            }
         }
     }
 
-    /// Sets how good the links from `from` to `to` are.
-    pub fn set_quality(&self, from: &[usize], to: &[usize], quality: Quality) {
+    /// Sets how good these links are.
+    pub fn set_quality(&self, links: &[(usize, usize)], quality: Quality) {
         let mut rules = self.rules.lock();
-        for pair in pairs(from, to) {
-            rules.qualities.insert(pair, quality);
-        }
+        rules.qualities.extend(links.iter().map(|link| (*link, quality)));
+    }
+
+    /// Makes these links good again.
+    pub fn clear_quality(&self, links: &[(usize, usize)]) {
+        let mut rules = self.rules.lock();
+        rules.qualities.retain(|link, _| !links.contains(link));
     }
 
     /// Makes every link perfect.
@@ -181,9 +192,11 @@ impl Drop for Switch {
     }
 }
 
-fn pairs(from: &[usize], to: &[usize]) -> Vec<(usize, usize)> {
-    let all = from.iter().flat_map(|from| to.iter().map(|to| (*from, *to)));
-    all.filter(|(from, to)| from != to).collect()
+/// The links between two groups of nodes, in both directions.
+#[must_use]
+pub fn between(one: &[usize], other: &[usize]) -> Vec<(usize, usize)> {
+    let pairs = one.iter().flat_map(|one| other.iter().map(|other| (*one, *other)));
+    pairs.filter(|(one, other)| one != other).flat_map(|(a, b)| [(a, b), (b, a)]).collect()
 }
 
 async fn serve(shared: Arc<Shared>, stopped: oneshot::Receiver<()>) {
@@ -222,7 +235,7 @@ impl Shared {
         let arrivals = {
             let mut rules = self.rules.lock();
             rules.figures.packets += 1;
-            if rules.cuts.contains(&(from, to)) {
+            if rules.cuts.contains_key(&(from, to)) {
                 rules.figures.cut += 1;
                 return;
             }
@@ -295,7 +308,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::{CLIENTS, address, host, pairs};
+    use super::{CLIENTS, address, between, host};
 
     #[test]
     fn hosts_and_addresses_belong_together() {
@@ -307,6 +320,6 @@ mod tests {
 
     #[test]
     fn nobody_is_cut_off_from_itself() {
-        assert_eq!(pairs(&[1, 2], &[2, 3]), [(1, 2), (1, 3), (2, 3)]);
+        assert_eq!(between(&[1], &[1, 2, 3]), [(1, 2), (2, 1), (1, 3), (3, 1)]);
     }
 }

@@ -8,7 +8,7 @@ use quorate::env::OsClock;
 
 use super::hand::Hand;
 use crate::client::Client;
-use crate::history::History;
+use crate::history::{History, Kind};
 use crate::place::Place;
 
 /// Violations that are kept; more add nothing.
@@ -23,7 +23,19 @@ pub struct Ground {
     writes: AtomicU64,
     processes: AtomicU64,
     stopping: AtomicBool,
+    tally: Mutex<Tally>,
     violations: Mutex<Vec<String>>,
+}
+
+/// How requests ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Answered.
+    pub served: u64,
+    /// Not answered, or in doubt.
+    pub refused: u64,
+    /// What one of those was told.
+    pub example: Option<String>,
 }
 
 impl Ground {
@@ -43,6 +55,7 @@ impl Ground {
             writes: AtomicU64::new(0),
             processes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            tally: Mutex::default(),
             violations: Mutex::default(),
         })
     }
@@ -67,6 +80,24 @@ impl Ground {
     #[must_use]
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    pub(super) fn count(&self, kind: Kind, error: Option<&str>) {
+        let mut tally = self.tally.lock();
+        match kind {
+            Kind::Invoke => {}
+            Kind::Ok => tally.served += 1,
+            Kind::Fail | Kind::Info => {
+                tally.refused += 1;
+                tally.example = error.map(str::to_owned);
+            }
+        }
+    }
+
+    /// How requests ended since the last call.
+    #[must_use]
+    pub fn take_tally(&self) -> Tally {
+        std::mem::take(&mut self.tally.lock())
     }
 
     /// The numbers of all nodes, from 1.

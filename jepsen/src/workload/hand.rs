@@ -197,13 +197,42 @@ impl Hand {
         }
     }
 
+    /// Deletes what a context covers of a key.
+    pub async fn kv_delete(&mut self, at: Where<'_>, context: &str) -> Ended<Told> {
+        let mut told = self.operation("delete", at);
+        told.context = Some(context.to_owned());
+        self.invoke(&told);
+        let kv = self.ground.places[at.node - 1].kv;
+        let outcome = self.ground.client.kv_delete(kv, (at.bucket, at.key), context).await;
+        self.end(told, outcome, |told, answer| told.context.clone_from(&answer.context))
+    }
+
+    /// Lists the keys of a bucket that begin with `at.key`. `None` if that did not succeed.
+    pub async fn list(&mut self, at: Where<'_>) -> Option<Vec<String>> {
+        let mut told = self.operation("list", at);
+        self.invoke(&told);
+        let s3 = self.ground.places[at.node - 1].s3;
+        match self.ground.client.list(s3, at.bucket, at.key).await {
+            Outcome::Ok(keys) => {
+                let whole = keys.iter().map(|key| format!("{}/{key}", at.bucket));
+                told.value = whole.collect::<Vec<String>>().into();
+                self.tell(&told, Kind::Ok, None);
+                Some(keys)
+            }
+            Outcome::Fail(reason) | Outcome::Info(reason) => {
+                self.tell(&told, Kind::Fail, Some(reason));
+                None
+            }
+        }
+    }
+
     fn wrong_bytes(&self, told: &Operation, at: Where<'_>, what: String) {
-        self.tell(told, Kind::Fail, Some(what.clone()));
+        self.tell(told, Kind::Ok, Some(what.clone()));
         let Where { node, bucket, key } = at;
         self.ground.violation(format!("through node {node}, {bucket}/{key} holds {what}"));
     }
 
-    fn operation(&self, f: &str, at: Where<'_>) -> Operation {
+    pub(super) fn operation(&self, f: &str, at: Where<'_>) -> Operation {
         Operation {
             process: self.process.to_string(),
             f: f.to_owned(),
@@ -214,16 +243,17 @@ impl Hand {
         }
     }
 
-    fn invoke(&self, told: &Operation) {
+    pub(super) fn invoke(&self, told: &Operation) {
         self.tell(told, Kind::Invoke, None);
     }
 
-    fn tell(&self, told: &Operation, kind: Kind, error: Option<String>) {
+    pub(super) fn tell(&self, told: &Operation, kind: Kind, error: Option<String>) {
+        self.ground.count(kind, error.as_deref());
         self.ground.history().append(told, kind, error);
     }
 
     /// Tells how a write ended. A process whose operation is in doubt does nothing more.
-    fn end<T>(
+    pub(super) fn end<T>(
         &mut self,
         mut told: Operation,
         outcome: Outcome<T>,

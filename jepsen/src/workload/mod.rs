@@ -1,7 +1,126 @@
-//! What clients do, and what they know afterwards.
+//! What clients do, and what must hold of what they saw.
 
 mod ground;
 mod hand;
+mod lists;
+mod registers;
+mod sets;
+mod siblings;
 
-pub use ground::Ground;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+
+pub use ground::{Ground, Tally};
 pub use hand::{Ended, Hand, KvRead, Where};
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// Reads and writes of few objects in a `strict` bucket.
+    Register,
+    /// The same with deletions.
+    DeleteRecreate,
+    /// The same in an `eventual` bucket.
+    Lww,
+    /// New objects, and lists.
+    List,
+    /// A set: each element is an object, a read lists them all.
+    Set,
+    /// Values side by side, through the key-value API.
+    Siblings,
+}
+
+const NAMES: [(Workload, &str); 6] = [
+    (Workload::Register, "register"),
+    (Workload::DeleteRecreate, "delete-recreate"),
+    (Workload::Lww, "lww"),
+    (Workload::List, "list"),
+    (Workload::Set, "set"),
+    (Workload::Siblings, "siblings"),
+];
+
+/// The bucket of every run.
+pub const BUCKET: &str = "jepsen";
+
+impl Workload {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        NAMES.iter().map(|(workload, _)| *workload).collect()
+    }
+
+    /// The level of its bucket, if it is not the usual one.
+    #[must_use]
+    pub const fn level(self) -> Option<&'static str> {
+        match self {
+            Self::Lww => Some("eventual"),
+            _ => None,
+        }
+    }
+
+    /// How many copies of a write are on stable storage when it is acknowledged.
+    #[must_use]
+    pub const fn copies(self) -> usize {
+        match self {
+            Self::Lww => 1,
+            _ => 2,
+        }
+    }
+
+    /// One client's work until all are asked to stop.
+    pub async fn work(self, mut hand: Hand) {
+        let nodes = hand.ground().nodes();
+        while !hand.ground().is_stopping() {
+            let Some(node) = hand.pick(&nodes) else { return };
+            match self {
+                Self::Register => registers::step(&mut hand, node, 0).await,
+                Self::DeleteRecreate => registers::step(&mut hand, node, 25).await,
+                Self::Lww => registers::step(&mut hand, node, 5).await,
+                Self::List => lists::step(&mut hand, node).await,
+                Self::Set => hand.step_of_set(node).await,
+                Self::Siblings => siblings::step(&mut hand, node).await,
+            }
+            hand.rest(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Reads everything through every node, once faults are over and replicas have converged.
+    pub async fn read_finally(self, ground: &Arc<Ground>, seed: u64) {
+        let mut hand = ground.hand(seed);
+        for node in ground.nodes() {
+            match self {
+                Self::Register | Self::DeleteRecreate | Self::Lww => {
+                    registers::read_all(&mut hand, node).await;
+                }
+                Self::List => lists::read_all(&mut hand, node).await,
+                Self::Set => hand.read_set(node).await,
+                Self::Siblings => siblings::read_all(&mut hand, node).await,
+            }
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(workload, _)| workload == self).map(|(_, name)| *name);
+        f.write_str(name.unwrap_or_default())
+    }
+}
+
+impl FromStr for Workload {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match NAMES.iter().find(|(_, name)| *name == text) {
+            Some((workload, _)) => Ok(*workload),
+            None => {
+                let known: Vec<&str> = NAMES.iter().map(|(_, name)| *name).collect();
+                bail!("'{text}' is no workload: use {}", known.join(", "))
+            }
+        }
+    }
+}
