@@ -10,6 +10,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+/// How the error of a `fail` begins if a condition was not met: the store did answer, and what
+/// it found was not what was expected.
+pub const CONDITION: &str = "condition";
+
 /// How far an operation is, or how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
