@@ -26,6 +26,9 @@ impl Written {
     }
 }
 
+/// The length of every part but the last: the least that S3 takes.
+pub const PART_BYTES: usize = 5 << 20;
+
 /// How long bodies are. A write's length follows from its number, so that a body that was cut
 /// short is told from a whole one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +37,15 @@ pub enum Sizes {
     Small,
     /// One for each way of storing: with the row, attached to it, and as extents.
     Mixed,
+    /// Uploads in parts: the largest has two.
+    Parts,
 }
 
 impl Sizes {
     const fn lengths(self) -> &'static [usize] {
         match self {
             Self::Small => &[16, 100, 700, 2_000],
+            Self::Parts => &[1_000, 60 * 1024, 300 * 1024, PART_BYTES + 100 * 1024],
             Self::Mixed => &[64, 1_000, 12 * 1024, 60 * 1024, 300 * 1024, 1_300 * 1024],
         }
     }

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use futures_util::future::{Either, select};
 use quorate::env::OsClock;
 use quorate_jepsen::arena::sandbox;
-use quorate_jepsen::nemesis::Kind;
+use quorate_jepsen::nemesis::Mix;
 use quorate_jepsen::run::{Order, Ran, run as run_one};
 use quorate_jepsen::scenario::{Options, Verdict, kill_all, kill_one};
 use quorate_jepsen::split_sides::split_sides;
@@ -64,11 +64,10 @@ struct Common {
 
 #[derive(clap::Args)]
 struct One {
-    /// What clients do: register, delete-recreate, lww, list, set, siblings.
+    /// What clients do: register, delete-recreate, lww, list, set, multipart, siblings.
     workload: Workload,
-    /// Kinds of faults, separated by commas.
-    #[arg(value_delimiter = ',')]
-    nemeses: Vec<Kind>,
+    /// Letters, or kinds of faults with commas between them, or none.
+    mix: Mix,
     /// How many nodes, 3 to 7.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: u8,
@@ -84,7 +83,7 @@ impl One {
         Order {
             binary: self.common.binary,
             workload: self.workload,
-            kinds: self.nemeses,
+            mix: self.mix,
             nodes: usize::from(self.nodes),
             clients: usize::from(self.clients),
             span: Duration::from_secs(self.common.seconds),

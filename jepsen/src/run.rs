@@ -15,7 +15,7 @@ use crate::checker::suite::{self, Demands, Promise, worst};
 use crate::checker::{Finding, Verdict};
 use crate::client::Outcome;
 use crate::history::{History, parse};
-use crate::nemesis::{Kind, Nemesis, Schedule};
+use crate::nemesis::{Kind, Mix, Nemesis, Schedule};
 use crate::place::Tuning;
 use crate::workload::{BUCKET, Ground, Workload};
 
@@ -25,6 +25,9 @@ const HEALING: Duration = Duration::from_secs(30);
 /// Then, for so long, none may.
 const CALM: Duration = Duration::from_secs(5);
 
+/// Nodes whose clocks are further off than this, plus what they need to notice, do not stamp.
+const SKEW: Duration = Duration::from_secs(10);
+
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -33,7 +36,7 @@ pub struct Order {
     /// What clients do.
     pub workload: Workload,
     /// Which faults there are.
-    pub kinds: Vec<Kind>,
+    pub mix: Mix,
     /// How many nodes.
     pub nodes: usize,
     /// How many clients.
@@ -74,7 +77,7 @@ impl Ran {
 /// returned.
 pub async fn run(order: &Order, clock: Arc<OsClock>) -> anyhow::Result<Ran> {
     let clocks = match library() {
-        Some(library) if order.kinds.contains(&Kind::Clock) => Clocks::Set(library),
+        Some(library) if order.mix.has(Kind::Clock) => Clocks::Set(library),
         _ => Clocks::True,
     };
     let plan = Plan {
@@ -115,11 +118,15 @@ fn demands(order: &Order) -> Demands {
         Workload::Siblings => (suite::Workload::Siblings, Promise::Converging),
         Workload::Lww => (suite::Workload::Register, Promise::Converging),
         Workload::Set => (suite::Workload::Set, Promise::Regular),
-        Workload::Register | Workload::DeleteRecreate | Workload::List => {
+        Workload::Register | Workload::DeleteRecreate | Workload::List | Workload::Multipart => {
             (suite::Workload::Register, Promise::Regular)
         }
     };
-    Demands::usual(workload, promise)
+    let mut demands = Demands::usual(workload, promise);
+    if order.mix.has(Kind::Clock) {
+        demands.skew = SKEW;
+    }
+    demands
 }
 
 struct Stage<'a> {
@@ -170,8 +177,8 @@ impl Stage<'_> {
     }
 
     fn schedule(&self) -> Schedule {
-        let Order { kinds, nodes, span, seed, .. } = self.order;
-        let schedule = Schedule::draw(kinds, *nodes, *span, *seed);
+        let Order { mix, nodes, span, seed, .. } = self.order;
+        let schedule = Schedule::draw(mix.kinds(), *nodes, *span, *seed);
         print!("{schedule}");
         schedule
     }

@@ -74,6 +74,76 @@ impl Client {
         })
     }
 
+    /// Begins an upload in parts; its id.
+    pub async fn create_upload(&self, node: SocketAddr, path: &str) -> Outcome<String> {
+        let query = vec![("uploads", "")];
+        let call = Call { method: "POST", path, query, ..Call::default() };
+        match judge_write(self.send(node, call).await) {
+            Outcome::Ok(reply) => {
+                match elements(&String::from_utf8_lossy(&reply.body), "UploadId").pop() {
+                    Some(id) => Outcome::Ok(id),
+                    None => Outcome::Info("an upload without an id".to_owned()),
+                }
+            }
+            Outcome::Fail(reason) => Outcome::Fail(reason),
+            Outcome::Info(reason) => Outcome::Info(reason),
+        }
+    }
+
+    /// Stores a part; its ETag.
+    pub async fn upload_part(
+        &self,
+        node: SocketAddr,
+        (path, upload, number): (&str, &str, usize),
+        body: Bytes,
+    ) -> Outcome<String> {
+        let number = number.to_string();
+        let query = vec![("partNumber", number.as_str()), ("uploadId", upload)];
+        let call = Call { method: "PUT", path, query, body, ..Call::default() };
+        judge_write(self.send(node, call).await).map(|reply| etag(&reply).unwrap_or_default())
+    }
+
+    /// Makes an object of the parts with these ETags; its own ETag.
+    pub async fn complete_upload(
+        &self,
+        node: SocketAddr,
+        (path, upload): (&str, &str),
+        etags: &[String],
+    ) -> Outcome<Option<String>> {
+        let parts = (1..).zip(etags).map(|(number, etag): (usize, _)| {
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+        });
+        let body = format!(
+            "<CompleteMultipartUpload>{}</CompleteMultipartUpload>",
+            parts.collect::<String>()
+        );
+        let query = vec![("uploadId", upload)];
+        let call = Call { method: "POST", path, query, body: body.into(), ..Call::default() };
+        match judge_write(self.send(node, call).await) {
+            // The status is sent before it is known how a long completion ends.
+            Outcome::Ok(reply) => {
+                let text = String::from_utf8_lossy(&reply.body);
+                match elements(&text, "ETag").pop() {
+                    Some(etag) => Outcome::Ok(Some(etag.replace("&quot;", "").replace('"', ""))),
+                    None => Outcome::Info(describe(&reply)),
+                }
+            }
+            Outcome::Fail(reason) => Outcome::Fail(reason),
+            Outcome::Info(reason) => Outcome::Info(reason),
+        }
+    }
+
+    /// Gives an upload up.
+    pub async fn abort_upload(
+        &self,
+        node: SocketAddr,
+        (path, upload): (&str, &str),
+    ) -> Outcome<()> {
+        let query = vec![("uploadId", upload)];
+        let call = Call { method: "DELETE", path, query, ..Call::default() };
+        judge_write(self.send(node, call).await).map(|_| ())
+    }
+
     /// All keys of a bucket that begin with `prefix`, page by page.
     pub async fn list(&self, node: SocketAddr, bucket: &str, prefix: &str) -> Outcome<Vec<String>> {
         let path = format!("/{bucket}");

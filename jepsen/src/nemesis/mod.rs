@@ -9,8 +9,10 @@
 mod act;
 mod damage;
 mod fault;
+mod mix;
 mod schedule;
 
 pub use act::Nemesis;
 pub use fault::{Fault, Kind};
+pub use mix::Mix;
 pub use schedule::{Event, Schedule};

@@ -25,7 +25,7 @@ pub struct Where<'a> {
 }
 
 impl Where<'_> {
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("/{}/{}", self.bucket, self.key)
     }
 }
@@ -230,6 +230,11 @@ impl Hand {
         self.tell(told, Kind::Ok, Some(what.clone()));
         let Where { node, bucket, key } = at;
         self.ground.violation(format!("through node {node}, {bucket}/{key} holds {what}"));
+    }
+
+    /// What it is called in the history just now.
+    pub(super) fn process(&self) -> String {
+        self.process.to_string()
     }
 
     pub(super) fn operation(&self, f: &str, at: Where<'_>) -> Operation {

@@ -11,7 +11,12 @@ pub(super) async fn step(hand: &mut Hand, node: usize) {
     let slice = hand.draw(SLICES);
     if hand.draw(100) < 35 {
         let prefix = format!("l{slice:02}/");
-        hand.list(Where { node, bucket: BUCKET, key: &prefix }).await;
+        let at = Where { node, bucket: BUCKET, key: &prefix };
+        let shown = hand.list(at).await.unwrap_or_default();
+        let place = usize::try_from(hand.draw(shown.len() as u64)).unwrap_or_default();
+        if let Some(key) = shown.get(place) {
+            hand.get(Where { key, ..at }, Sizes::Small, None).await;
+        }
         return;
     }
     let key = format!("l{slice:02}/{:06}", hand.draw(1_000_000));
@@ -22,6 +27,12 @@ pub(super) async fn step(hand: &mut Hand, node: usize) {
     }
 }
 
+/// Lists all through this node, and reads its share of what is there.
 pub(super) async fn read_all(hand: &mut Hand, node: usize) {
-    hand.list(Where { node, bucket: BUCKET, key: "" }).await;
+    let at = Where { node, bucket: BUCKET, key: "" };
+    let shown = hand.list(at).await.unwrap_or_default();
+    let nodes = hand.ground().nodes().len();
+    for key in shown.iter().skip(node - 1).step_by(nodes) {
+        hand.get(Where { key, ..at }, Sizes::Small, None).await;
+    }
 }

@@ -6,6 +6,7 @@ mod lists;
 mod registers;
 mod sets;
 mod siblings;
+mod uploads;
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,16 +31,19 @@ pub enum Workload {
     List,
     /// A set: each element is an object, a read lists them all.
     Set,
+    /// Objects that are uploaded in parts.
+    Multipart,
     /// Values side by side, through the key-value API.
     Siblings,
 }
 
-const NAMES: [(Workload, &str); 6] = [
+const NAMES: [(Workload, &str); 7] = [
     (Workload::Register, "register"),
     (Workload::DeleteRecreate, "delete-recreate"),
     (Workload::Lww, "lww"),
     (Workload::List, "list"),
     (Workload::Set, "set"),
+    (Workload::Multipart, "multipart"),
     (Workload::Siblings, "siblings"),
 ];
 
@@ -82,6 +86,7 @@ impl Workload {
                 Self::Lww => registers::step(&mut hand, node, 5).await,
                 Self::List => lists::step(&mut hand, node).await,
                 Self::Set => hand.step_of_set(node).await,
+                Self::Multipart => hand.step_of_uploads(node).await,
                 Self::Siblings => siblings::step(&mut hand, node).await,
             }
             hand.rest(Duration::from_millis(30)).await;
@@ -98,6 +103,7 @@ impl Workload {
                 }
                 Self::List => lists::read_all(&mut hand, node).await,
                 Self::Set => hand.read_set(node).await,
+                Self::Multipart => hand.read_uploads(node).await,
                 Self::Siblings => siblings::read_all(&mut hand, node).await,
             }
         }
