@@ -257,7 +257,7 @@ impl World {
         if operation.f == "list" {
             operation.key = Some("k".to_owned());
         }
-        let changes = !matches!(operation.f.as_str(), "read" | "list");
+        let changes = is_change(&operation);
         if self.shape.load == Load::Siblings && changes && self.draws.chance(70) {
             operation.context = self.held.get(&(client, key.clone())).cloned();
         }
@@ -278,10 +278,11 @@ impl World {
             fate,
             ended: false,
         });
-        self.send(call, node, changes);
+        self.send(call, node);
     }
 
-    fn send(&mut self, call: usize, node: usize, changes: bool) {
+    fn send(&mut self, call: usize, node: usize) {
+        let changes = is_change(&self.calls[call].operation);
         match self.calls[call].fate {
             Fate::Denied => return self.schedule(20, Event::End { call, kind: Kind::Fail }),
             Fate::Unknown => {
@@ -516,4 +517,8 @@ impl World {
         self.tell(&operation, Kind::Ok, None);
         self.queue.clear();
     }
+}
+
+fn is_change(operation: &Operation) -> bool {
+    !matches!(operation.f.as_str(), "read" | "list")
 }
