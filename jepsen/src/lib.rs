@@ -15,6 +15,7 @@ pub mod expectation;
 pub mod folder;
 pub mod history;
 pub mod load;
+pub mod matrix;
 pub mod nemesis;
 pub mod place;
 pub mod run;

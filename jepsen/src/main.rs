@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use futures_util::future::{Either, select};
 use quorate::env::OsClock;
 use quorate_jepsen::arena::sandbox;
+use quorate_jepsen::matrix::{Matrix, all_held, table};
 use quorate_jepsen::nemesis::Mix;
 use quorate_jepsen::run::{Order, Ran, run as run_one};
 use quorate_jepsen::scenario::{Options, Verdict, kill_all, kill_one};
@@ -34,12 +35,14 @@ enum Scenario {
     SplitSides(Common),
     /// One workload under faults of these kinds.
     Run(One),
+    /// Workloads by mixes of faults, each on a fresh cluster.
+    Matrix(Many),
 }
 
 impl Scenario {
     /// Whether nodes need addresses and disks of their own.
     const fn needs_sandbox(&self) -> bool {
-        matches!(self, Self::SplitSides(_) | Self::Run(_))
+        matches!(self, Self::SplitSides(_) | Self::Run(_) | Self::Matrix(_))
     }
 }
 
@@ -63,17 +66,49 @@ struct Common {
 }
 
 #[derive(clap::Args)]
-struct One {
-    /// What clients do: register, delete-recreate, lww, list, set, multipart, siblings.
-    workload: Workload,
-    /// Letters, or kinds of faults with commas between them, or none.
-    mix: Mix,
+struct Many {
+    /// The workloads; all if none is named.
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<Workload>,
+    /// The mixes: letters (s links, c clocks, m machines and disks, d processes, p partitions,
+    /// x stored data) or kinds joined with `+`.
+    #[arg(long, value_delimiter = ',', default_value = "p,d,s,m,x,c,cp,cdp,scmdp")]
+    mixes: Vec<Mix>,
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Many {
+    fn matrix(self) -> Matrix {
+        let Self { mut workloads, mixes, size, common } = self;
+        if workloads.is_empty() {
+            workloads = Workload::all();
+        }
+        let one = One { workload: Workload::Register, mix: Mix::default(), size, common };
+        Matrix { workloads, mixes, base: one.order() }
+    }
+}
+
+#[derive(clap::Args)]
+struct Size {
     /// How many nodes, 3 to 7.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: u8,
     /// How many clients, 4 to 20.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=20))]
     clients: u8,
+}
+
+#[derive(clap::Args)]
+struct One {
+    /// What clients do: register, delete-recreate, lww, list, set, multipart, siblings.
+    workload: Workload,
+    /// Letters as scmdpx, or kinds of faults joined with `+`, or none.
+    mix: Mix,
+    #[command(flatten)]
+    size: Size,
     #[command(flatten)]
     common: Common,
 }
@@ -84,8 +119,8 @@ impl One {
             binary: self.common.binary,
             workload: self.workload,
             mix: self.mix,
-            nodes: usize::from(self.nodes),
-            clients: usize::from(self.clients),
+            nodes: usize::from(self.size.nodes),
+            clients: usize::from(self.size.clients),
             span: Duration::from_secs(self.common.seconds),
             seed: self.common.seed,
             history: self.common.history,
@@ -147,6 +182,15 @@ async fn run(scenario: Scenario) -> anyhow::Result<ExitCode> {
         Scenario::Run(one) => {
             let ran = run_one(&one.order(), Arc::new(OsClock::new())).await?;
             return Ok(show(&ran));
+        }
+        Scenario::Matrix(many) => {
+            let clock = Arc::new(OsClock::new());
+            let mut tell = |_: &Order, ran: &Ran| {
+                show(ran);
+            };
+            let results = many.matrix().run(&clock, &mut tell).await?;
+            println!("{}", table(&results));
+            return Ok(if all_held(&results) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Scenario::SplitSides(common) => ("split-sides", split_sides(&common.options()).await?),
     };

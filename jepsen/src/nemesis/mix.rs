@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::fault::Kind;
 
-/// A set of kinds of faults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A set of kinds of faults; none by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mix {
     name: String,
     kinds: Vec<Kind>,
@@ -58,7 +58,7 @@ impl fmt::Display for Mix {
 impl FromStr for Mix {
     type Err = anyhow::Error;
 
-    /// Letters, `scmdp`; or names with commas between them, `halves,kill`; or `none`.
+    /// Letters, `scmdp`; or names joined by `+`, `halves+kill`; or `none`.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let name = text.to_owned();
         if text == "none" {
@@ -68,7 +68,7 @@ impl FromStr for Mix {
         let mut kinds: Vec<Kind> = if text.chars().all(|one| letter(one).is_some()) {
             text.chars().filter_map(letter).flat_map(|(_, kinds)| kinds.iter().copied()).collect()
         } else {
-            text.split(',').map(str::parse).collect::<Result<_, _>>()?
+            text.split('+').map(str::parse).collect::<Result<_, _>>()?
         };
         kinds.sort_unstable();
         kinds.dedup();
@@ -89,12 +89,12 @@ mod tests {
 
     #[test]
     fn kinds_may_be_named_one_by_one() {
-        let mix: Mix = "kill,halves,kill".parse().unwrap();
+        let mix: Mix = "kill+halves+kill".parse().unwrap();
 
         assert_eq!(mix.kinds(), [Kind::Halves, Kind::Kill]);
         assert!(!mix.destroys());
         assert!("x".parse::<Mix>().unwrap().destroys());
-        assert!("kill,nothing".parse::<Mix>().is_err());
+        assert!("kill+nothing".parse::<Mix>().is_err());
         assert!("none".parse::<Mix>().unwrap().kinds().is_empty());
     }
 }
