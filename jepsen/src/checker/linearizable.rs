@@ -4,7 +4,7 @@
 
 use super::call::{Call, by_key};
 use super::register::{self, Action, describe};
-use super::search::{Found, Operation, search};
+use super::search::{Found, Operation, first_without, search};
 use super::witness::shorten;
 use super::{Verdict, Violation};
 use crate::history::Entry;
@@ -35,7 +35,8 @@ pub fn check(entries: &[Entry]) -> anyhow::Result<Verdict> {
             Found::Unknown => {
                 verdict.doubt(format!("{key}: {} calls are too many to order", steps.len()));
             }
-            Found::None { line } => {
+            Found::None => {
+                let line = first_without(&steps, STATES_MAX);
                 let witness = shorten(&steps, line, WITNESS_STATES_MAX);
                 let shown: Vec<Call<'_>> = witness.iter().map(|(place, _)| kept[*place]).collect();
                 let what = explain(&shown, line);

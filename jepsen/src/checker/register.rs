@@ -16,7 +16,7 @@ pub type Content = Option<u64>;
 pub const FUNCTIONS: [&str; 5] = ["read", "write", "cas", "delete", "mpu-complete"];
 
 /// What a call did to its register, or saw of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// It saw this.
     Read(Content),
@@ -46,6 +46,15 @@ impl Action {
         match self {
             Self::Write(new) | Self::Swap(_, new) => Some(new),
             Self::Read(_) | Self::Unlike(_) => None,
+        }
+    }
+
+    /// The content whose being there, or not, it tells of.
+    #[must_use]
+    pub const fn asks_for(self) -> Option<Content> {
+        match self {
+            Self::Read(content) | Self::Swap(content, _) | Self::Unlike(content) => Some(content),
+            Self::Write(_) => None,
         }
     }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use super::register::{Action, Content};
 use super::search::{Found, Operation, search};
 
-/// How many searches a witness may cost.
-const SEARCHES_MAX: usize = 4_000;
+/// How many operations all searches for a witness may look at together.
+const LOOKED_AT_MAX: usize = 20_000_000;
 
 /// Operations by their places in the history that they were taken from.
 pub type Kept = Vec<(usize, Operation)>;
@@ -22,15 +22,17 @@ pub fn shorten(operations: &[Operation], line: u64, states_max: usize) -> Kept {
     let mut kept: Kept = operations
         .iter()
         .enumerate()
-        .filter(|(_, operation)| operation.begins < line)
-        .filter_map(|(place, operation)| Some((place, cut(operation, line)?)))
+        .filter_map(|(place, operation)| Some((place, operation.known_at(line)?)))
         .collect();
-    let mut searches = 0;
+    let mut looked_at = 0;
     let mut fails = |kept: &[(usize, Operation)]| {
-        searches += 1;
+        if looked_at > LOOKED_AT_MAX {
+            return false;
+        }
         let operations: Vec<Operation> = kept.iter().map(|(_, operation)| *operation).collect();
-        searches <= SEARCHES_MAX
-            && matches!(search(&operations, states_max).found, Found::None { .. })
+        let searched = search(&operations, states_max);
+        looked_at += operations.len() + 10 * searched.states;
+        searched.found == Found::None
     };
     loop {
         let before = kept.clone();
@@ -40,14 +42,6 @@ pub fn shorten(operations: &[Operation], line: u64, states_max: usize) -> Kept {
             return kept;
         }
     }
-}
-
-/// The operation as it was known at `line`; nothing if nothing of it was.
-fn cut(operation: &Operation, line: u64) -> Option<Operation> {
-    if operation.ends <= line {
-        return Some(*operation);
-    }
-    operation.action.written().map(|_| Operation { ends: u64::MAX, ..*operation })
 }
 
 /// Leaves out as much as can be, in ever smaller pieces.

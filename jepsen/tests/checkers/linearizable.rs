@@ -1,6 +1,6 @@
 use quorate_jepsen::checker::linearizable::{check, operations_of};
 use quorate_jepsen::checker::register::Action;
-use quorate_jepsen::checker::search::{Found, Operation, search};
+use quorate_jepsen::checker::search::{Found, Operation, first_without, search};
 use quorate_jepsen::checker::witness::shorten;
 use quorate_jepsen::checker::{Finding, call};
 use quorate_jepsen::history::Entry;
@@ -156,7 +156,7 @@ fn few(draws: &mut Draws) -> Vec<Operation> {
 #[test]
 fn the_search_judges_as_one_that_tries_every_order() {
     let (mut explained, mut not) = (0, 0);
-    for seed in 0..12_000 {
+    for seed in 0..8_000 {
         let operations = few(&mut Draws::new(seed));
 
         let searched = search(&operations, 1_000_000).found;
@@ -165,28 +165,25 @@ fn the_search_judges_as_one_that_tries_every_order() {
         assert_eq!(searched == Found::Order, expected, "seed {seed}: {operations:?}");
         *(if expected { &mut explained } else { &mut not }) += 1;
     }
-    assert!(explained > 2_000 && not > 2_000, "{explained} {not}");
+    assert!(explained > 1_500 && not > 1_500, "{explained} {not}");
 }
 
 #[test]
-fn what_comes_before_the_line_that_a_search_names_has_an_order() {
+fn the_first_answer_without_an_order_is_named() {
     let mut checked = 0;
     for seed in 0..4_000 {
         let operations = few(&mut Draws::new(seed));
-        let Found::None { line } = search(&operations, 1_000_000).found else { continue };
+        if search(&operations, 1_000_000).found != Found::None {
+            continue;
+        }
+
+        let line = first_without(&operations, 1_000_000);
 
         let until = |line: u64| -> Vec<Operation> {
-            let known = operations.iter().filter(|one| one.begins < line);
-            known
-                .filter_map(|one| match one.ends < line {
-                    true => Some(*one),
-                    false => one.action.written().map(|_| Operation { ends: u64::MAX, ..*one }),
-                })
-                .collect()
+            operations.iter().filter_map(|one| one.known_at(line)).collect()
         };
-
-        assert!(is_linearizable(&until(line)), "seed {seed}: {operations:?}");
-        assert!(!is_linearizable(&until(line + 1)), "seed {seed}: {operations:?}");
+        assert!(is_linearizable(&until(line - 1)), "seed {seed}: {operations:?}");
+        assert!(!is_linearizable(&until(line)), "seed {seed}: {operations:?}");
         checked += 1;
     }
     assert!(checked > 1_000);
@@ -197,8 +194,11 @@ fn a_witness_has_no_order_either_and_nothing_that_could_be_left_out() {
     let mut lengths = 0;
     for seed in 0..4_000 {
         let operations = few(&mut Draws::new(seed));
-        let Found::None { line } = search(&operations, 1_000_000).found else { continue };
+        if search(&operations, 1_000_000).found != Found::None {
+            continue;
+        }
 
+        let line = first_without(&operations, 1_000_000);
         let kept = shorten(&operations, line, 1_000_000);
 
         let kept: Vec<Operation> = kept.into_iter().map(|(_, operation)| operation).collect();
@@ -277,14 +277,10 @@ fn a_long_history_takes_hardly_more_states_than_calls() {
 
 #[test]
 fn a_search_that_takes_too_long_is_no_success() {
-    let mut operations: Vec<Operation> = (0..40)
-        .map(|number| Operation {
-            begins: number,
-            ends: 100 + number,
-            action: Action::Write(Some(number)),
-        })
-        .collect();
-    operations.push(Operation { begins: 50, ends: 150, action: Action::Read(Some(1_000)) });
+    let entries = model::history(&Shape { keys: 1, ..Shape::atomic(Load::Register) }, 1);
+    let calls = call::calls(&entries).unwrap();
+    let (_, operations) = operations_of(&calls).unwrap();
 
-    assert_eq!(search(&operations, 10_000).found, Found::Unknown);
+    assert_eq!(search(&operations, 5).found, Found::Unknown);
+    assert_eq!(search(&operations, 5_000).found, Found::Order);
 }

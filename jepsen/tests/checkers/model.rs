@@ -338,13 +338,15 @@ impl World {
             "write" | "delete" => {
                 let content = value.as_u64();
                 row.last = row.last.max(Some((stamp, content)));
-                let blind = running.operation.context.is_none();
-                let found = row.seen.clone();
-                let covers = if blind && content.is_none() { &found } else { &running.seen };
-                row.values.retain(|dot, _| !covers.contains(dot));
-                row.seen.extend(covers.iter().copied());
-                row.seen.insert(stamp);
-                row.values.insert(stamp, content);
+                if self.shape.load == Load::Siblings {
+                    let blind = running.operation.context.is_none();
+                    let found = row.seen.clone();
+                    let covers = if blind && content.is_none() { &found } else { &running.seen };
+                    row.values.retain(|dot, _| !covers.contains(dot));
+                    row.seen.extend(covers.iter().copied());
+                    row.seen.insert(stamp);
+                    row.values.insert(stamp, content);
+                }
             }
             "cas" => {
                 if value[0].as_u64() != row.content() {
