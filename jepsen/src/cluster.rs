@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -162,24 +163,25 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills node `number` at once, as by `kill -9`, and waits for its end.
+    /// Kills node `number` at once, as by `kill -9`, and waits for its end. Whether that is how
+    /// it ended.
     ///
     /// # Errors
     /// If there is no such node.
-    pub fn kill(&mut self, number: usize) -> anyhow::Result<()> {
+    pub fn kill(&mut self, number: usize) -> anyhow::Result<bool> {
         let node = self.node(number)?;
-        if let Some(mut child) = node.child.take() {
-            child.kill().with_context(|| format!("node {number} cannot be killed"))?;
-            child.wait()?;
-        }
-        Ok(())
+        let Some(mut child) = node.child.take() else { return Ok(false) };
+        child.kill().with_context(|| format!("node {number} cannot be killed"))?;
+        let status = child.wait()?;
+        Ok(status.signal() == Some(Signal::KILL.as_raw()))
     }
 
-    /// Kills all nodes, with nothing but the system calls between the first and the last.
+    /// Kills all nodes, with nothing but the system calls between the first and the last. How
+    /// many ended by it.
     ///
     /// # Errors
     /// If a node cannot be killed.
-    pub fn kill_all(&mut self) -> anyhow::Result<()> {
+    pub fn kill_all(&mut self) -> anyhow::Result<usize> {
         let all: Vec<usize> = (1..=self.nodes.len()).collect();
         self.kill_several(&all)
     }
@@ -188,13 +190,17 @@ impl Cluster {
     ///
     /// # Errors
     /// If a node cannot be killed.
-    pub fn kill_several(&mut self, numbers: &[usize]) -> anyhow::Result<()> {
+    pub fn kill_several(&mut self, numbers: &[usize]) -> anyhow::Result<usize> {
         for number in numbers {
             if self.node(*number)?.child.is_some() {
                 self.signal(*number, Signal::KILL)?;
             }
         }
-        numbers.iter().try_for_each(|number| self.kill(*number))
+        let mut killed = 0;
+        for number in numbers {
+            killed += usize::from(self.kill(*number)?);
+        }
+        Ok(killed)
     }
 
     /// Stops node `number` in its tracks until [`Cluster::resume`].
@@ -211,6 +217,16 @@ impl Cluster {
     /// If it is not running.
     pub fn resume(&mut self, number: usize) -> anyhow::Result<()> {
         self.signal(number, Signal::CONT)
+    }
+
+    /// Whether node `number` is stopped, as the kernel tells it.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn is_stopped(&mut self, number: usize) -> anyhow::Result<bool> {
+        let node = self.node(number)?;
+        let Some(child) = &node.child else { return Ok(false) };
+        Ok(state(child.id()) == Some('T'))
     }
 
     fn signal(&mut self, number: usize, signal: Signal) -> anyhow::Result<()> {
@@ -287,6 +303,12 @@ impl Cluster {
     }
 }
 
+/// The state letter of a process, as the kernel tells it; `None` if there is none.
+fn state(id: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
@@ -307,7 +329,7 @@ mod tests {
 
     use quorate::env::OsClock;
 
-    use super::{Client, Cluster};
+    use super::{Client, Cluster, state};
 
     /// A stand-in for the server: it runs this line of shell.
     fn stand_in(folder: &tempfile::TempDir, line: &str) -> PathBuf {
@@ -326,12 +348,6 @@ mod tests {
             .collect()
     }
 
-    /// The state letter of a process, as the kernel tells it; `None` if there is none.
-    fn state(id: u32) -> Option<char> {
-        let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        text.rsplit_once(") ")?.1.chars().next()
-    }
-
     #[test]
     fn nodes_are_paused_killed_and_ended_by_their_own_id() {
         let folder = tempfile::tempdir().unwrap();
@@ -341,11 +357,12 @@ mod tests {
 
         cluster.pause(1).unwrap();
         // The kernel stops a process soon after the signal, not within the call.
-        let paused = (0..1_000_000).any(|_| state(all[0]) == Some('T'));
+        let paused = (0..1_000_000).any(|_| cluster.is_stopped(1).unwrap());
         cluster.resume(1).unwrap();
-        cluster.kill(2).unwrap();
+        let killed = cluster.kill(2).unwrap();
 
-        assert!(paused);
+        assert!(paused && killed);
+        assert!(!cluster.is_stopped(2).unwrap() && !cluster.kill(2).unwrap());
         assert_eq!(state(all[1]), None);
         assert!(cluster.pause(2).is_err());
         assert!(cluster.fallen().is_empty());

@@ -33,8 +33,10 @@ pub const PART_BYTES: usize = 5 << 20;
 /// short is told from a whole one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
-    /// Up to 2 kB: values of keys.
+    /// Up to 8 KiB: values of keys.
     Small,
+    /// Nothing large, one for each way of storing: what is written once and kept.
+    Kept,
     /// One for each way of storing: with the row, attached to it, and as extents.
     Mixed,
     /// Uploads in parts: the largest has two.
@@ -44,7 +46,8 @@ pub enum Sizes {
 impl Sizes {
     const fn lengths(self) -> &'static [usize] {
         match self {
-            Self::Small => &[16, 100, 700, 2_000],
+            Self::Small => &[16, 100, 700, 2_000, 8 * 1024],
+            Self::Kept => &[100, 8 * 1024, 300 * 1024],
             Self::Parts => &[1_000, 60 * 1024, 300 * 1024, PART_BYTES + 100 * 1024],
             Self::Mixed => &[64, 1_000, 12 * 1024, 60 * 1024, 300 * 1024, 1_300 * 1024],
         }

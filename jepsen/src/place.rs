@@ -149,7 +149,7 @@ impl Tuning {
             Self::Hasty => {
                 "[limits]\nrequest_deadline = \"6s\"\n\n\
                  [repair]\ninterval = \"10s\"\npurge_lag = \"20s\"\n\n\
-                 [store]\nsegment_size = \"4MiB\"\nread_grace = \"15s\"\nscrub_interval = \"1m\"\n"
+                 [store]\nsegment_size = \"4MiB\"\nread_grace = \"15s\"\nscrub_interval = \"10s\"\n"
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::checker::suite::{self, Demands, Promise, worst};
 use crate::checker::{Finding, Verdict};
 use crate::client::Outcome;
 use crate::history::{History, parse};
-use crate::nemesis::{Kind, Mix, Nemesis, Schedule};
+use crate::nemesis::{Effect, Kind, Mix, Nemesis, Schedule, tell};
 use crate::place::Tuning;
 use crate::workload::{BUCKET, Ground, Workload};
 
@@ -58,15 +58,29 @@ pub struct Ran {
     pub violations: Vec<String>,
     /// What there is to say of it.
     pub notes: Vec<String>,
+    /// What each fault did.
+    pub effects: Vec<Effect>,
     /// Where the nodes' folders and logs are, if they were kept.
     pub folder: Option<PathBuf>,
 }
 
 impl Ran {
-    /// Whether everything held.
+    /// Whether everything held, and something was there for it to be held against.
     #[must_use]
     pub fn held(&self) -> bool {
+        self.is_whole() && !self.is_idle()
+    }
+
+    /// Whether nothing broke.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
         self.violations.is_empty() && worst(&self.verdicts) == Finding::Holds
+    }
+
+    /// Whether there were to be faults, and none did anything.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.effects.is_empty() && !self.effects.iter().any(Effect::took)
     }
 }
 
@@ -95,7 +109,8 @@ pub async fn run(order: &Order, clock: Arc<OsClock>) -> anyhow::Result<Ran> {
     let file = File::create(&path)
         .with_context(|| format!("the history {} cannot be made", path.display()))?;
     let history = History::new(Arc::clone(&clock), Box::new(BufWriter::new(file)));
-    let mut stage = Stage { order, clock, notes: Vec::new(), demands: demands(order) };
+    let (notes, effects) = (Vec::new(), Vec::new());
+    let mut stage = Stage { order, clock, notes, effects, demands: demands(order) };
     let ended = stage.play(&mut arena, history).await;
     let ground = ended.inspect_err(|_| arena.folder().keep())?;
     ground.history().finish()?;
@@ -104,9 +119,14 @@ pub async fn run(order: &Order, clock: Arc<OsClock>) -> anyhow::Result<Ran> {
     }
     let text = std::fs::read_to_string(&path)?;
     let verdicts = suite::check(&parse(&text)?, &stage.demands)?;
-    let mut ran =
-        Ran { verdicts, violations: ground.violations(), notes: stage.notes, folder: None };
-    if !ran.held() {
+    let mut ran = Ran {
+        verdicts,
+        violations: ground.violations(),
+        notes: stage.notes,
+        effects: stage.effects,
+        folder: None,
+    };
+    if !ran.is_whole() {
         arena.folder().keep();
         ran.folder = Some(arena.folder().path().to_owned());
     }
@@ -133,6 +153,7 @@ struct Stage<'a> {
     order: &'a Order,
     clock: Arc<OsClock>,
     notes: Vec<String>,
+    effects: Vec<Effect>,
     demands: Demands,
 }
 
@@ -148,12 +169,16 @@ impl Stage<'_> {
         }
         let client = arena.client().clone();
         let ground = Ground::new(client, Arc::clone(&self.clock), places, history);
+        self.order.workload.prepare(&ground, self.order.seed).await;
         let clients = self.start(&ground);
         let schedule = self.schedule();
         let nemesis = Nemesis::new(arena, ground.history(), Arc::clone(&self.clock));
-        for fallen in nemesis.run(&schedule).await? {
+        let done = nemesis.run(&schedule).await?;
+        for fallen in done.fallen {
             ground.violation(fallen);
         }
+        self.notes.extend(tell(&done.effects));
+        self.effects = done.effects;
         let healed = self.clock.monotonic();
         if let Err(error) = arena.heal().await {
             ground.violation(format!("a node did not return: {error:#}"));
@@ -171,9 +196,32 @@ impl Stage<'_> {
         }
         ground.history().begin_final_reads();
         self.order.workload.read_finally(&ground, self.order.seed).await;
+        if self.order.mix.has(Kind::BitFlips) || self.order.mix.has(Kind::Truncate) {
+            self.look_for_damage(arena, &ground).await?;
+        }
         let figures = arena.switch().figures();
         self.notes.push(format!("packets between nodes: {figures:?}"));
         Ok(ground)
+    }
+
+    /// Lets nodes read all that they keep, twice: what the first reading finds is mended from
+    /// whole copies, so the second finds nothing.
+    async fn look_for_damage(&mut self, arena: &Arena, ground: &Ground) -> anyhow::Result<()> {
+        let read = arena.damage_found().await?;
+        let mut rounds = vec![read];
+        // The first round that ends had begun before.
+        for scrubs in [2, 1] {
+            if !arena.await_scrubs(scrubs).await? {
+                ground.violation("nodes did not read all that they keep in time".to_owned());
+                return Ok(());
+            }
+            rounds.push(arena.damage_found().await?);
+        }
+        self.notes.push(format!(
+            "damage found by each node since it started, after the final reads, and after each of \
+             two scrubs: {rounds:?}"
+        ));
+        Ok(())
     }
 
     fn schedule(&self) -> Schedule {

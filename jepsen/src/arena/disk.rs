@@ -5,12 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 use super::kernel::shut_down_ext4;
 use super::tool::run;
 
 /// What fills a disk, by name.
 const BALLAST: &str = "ballast";
+
+/// What is written and not synced just before the power goes, by name: it must be lost.
+const UNSYNCED: &str = "unsynced";
+
+/// What is written to see whether there is room, by name.
+const PROBE: &str = "probe";
 
 /// A mounted disk; dropping it unmounts it. The image stays.
 pub struct Disk {
@@ -41,21 +48,45 @@ impl Disk {
     }
 
     /// Loses power: what was not synced is gone, and nothing works until [`Disk::power_on`].
+    /// Whether it then refuses to write.
     ///
     /// # Errors
     /// If it is not mounted.
-    pub fn power_off(&self) -> anyhow::Result<()> {
+    pub fn power_off(&self) -> anyhow::Result<bool> {
+        // A full disk has no room for it, and then nothing to show.
+        drop(fs::write(self.mount.join(UNSYNCED), [7; 4_096]));
         shut_down_ext4(&self.mount)
-            .with_context(|| format!("{} cannot be shut down", self.mount.display()))
+            .with_context(|| format!("{} cannot be shut down", self.mount.display()))?;
+        Ok(fs::write(self.mount.join(PROBE), [7]).is_err())
     }
 
-    /// Mounts it again, as after a loss of power. Nobody may have a file open on it.
+    /// Mounts it again, as after a loss of power. Nobody may have a file open on it. Whether
+    /// what had not been synced is gone.
     ///
     /// # Errors
     /// If somebody has, or the file system cannot be mounted.
-    pub fn power_on(&self) -> anyhow::Result<()> {
+    pub fn power_on(&self) -> anyhow::Result<bool> {
         run("umount", &[text(&self.mount)?])?;
-        self.mount()
+        self.mount()?;
+        let unsynced = self.mount.join(UNSYNCED);
+        let left = fs::read(&unsynced).is_ok_and(|bytes| bytes == [7; 4_096]);
+        remove(&unsynced)?;
+        Ok(!left)
+    }
+
+    /// Whether there is no room for another block.
+    ///
+    /// # Errors
+    /// If writing fails for another reason.
+    pub fn is_full(&self) -> anyhow::Result<bool> {
+        let probe = self.mount.join(PROBE);
+        let written = fs::write(&probe, [7; 4_096]);
+        remove(&probe)?;
+        match written {
+            Ok(()) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(Errno::NOSPC.raw_os_error()) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes all the room there is.
@@ -82,10 +113,7 @@ impl Disk {
     /// # Errors
     /// If the disk is off.
     pub fn empty_ballast(&self) -> anyhow::Result<()> {
-        match fs::remove_file(self.mount.join(BALLAST)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        Ok(remove(&self.mount.join(BALLAST))?)
     }
 
     fn mount(&self) -> anyhow::Result<()> {
@@ -99,6 +127,14 @@ impl Drop for Disk {
             // Whatever is left goes with the sandbox.
             drop(run("umount", &[mount]));
         }
+    }
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ mod disk;
 mod kernel;
 mod link;
 mod network;
+mod notice;
 mod packet;
 pub mod sandbox;
 mod settle;
@@ -127,12 +128,20 @@ impl Arena {
         Ok(self.place(node)?.data.join("segments"))
     }
 
+    /// Where a node's data is.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn data(&self, node: usize) -> anyhow::Result<PathBuf> {
+        Ok(self.place(node)?.data)
+    }
+
     /// Empties a node's folder.
     ///
     /// # Errors
     /// If that is refused.
     pub fn wipe(&self, node: usize) -> anyhow::Result<()> {
-        let data = self.place(node)?.data;
+        let data = self.data(node)?;
         std::fs::remove_dir_all(&data).with_context(|| format!("{} stays", data.display()))
     }
 

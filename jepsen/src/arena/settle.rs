@@ -8,7 +8,7 @@ use quorate::env::Clock;
 use serde::de::DeserializeOwned;
 
 use super::Arena;
-use crate::place::TOKEN;
+use crate::place::{Place, TOKEN};
 
 /// How long hints and repair may take once faults are gone.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -89,9 +89,18 @@ impl Arena {
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let places = self.cluster.places();
         let first = places.first().context("the cluster has no node")?;
-        let body = self.probe.plain(first.admin, path, Some(TOKEN)).await;
-        let body = body.with_context(|| format!("node 1 does not answer {path}"))?;
-        serde_json::from_slice(&body).with_context(|| format!("node 1 answers {path} oddly"))
+        self.ask_at(first, path).await
+    }
+
+    pub(super) async fn ask_at<T: DeserializeOwned>(
+        &self,
+        place: &Place,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let at = place.admin;
+        let body = self.probe.plain(at, path, Some(TOKEN)).await;
+        let body = body.with_context(|| format!("{at} does not answer {path}"))?;
+        serde_json::from_slice(&body).with_context(|| format!("{at} answers {path} oddly"))
     }
 }
 

@@ -69,24 +69,65 @@ pub struct Figures {
     pub damaged: u64,
 }
 
+impl Figures {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            cut: self.cut + other.cut,
+            lost: self.lost + other.lost,
+            doubled: self.doubled + other.doubled,
+            held: self.held + other.held,
+            damaged: self.damaged + other.damaged,
+        }
+    }
+
+    /// What came since `before`.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            packets: self.packets - before.packets,
+            cut: self.cut - before.cut,
+            lost: self.lost - before.lost,
+            doubled: self.doubled - before.doubled,
+            held: self.held - before.held,
+            damaged: self.damaged - before.damaged,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Rules {
     /// How often each link is cut.
     cuts: BTreeMap<(usize, usize), usize>,
     qualities: BTreeMap<(usize, usize), Quality>,
     draws: BTreeMap<(usize, usize), Draws>,
-    figures: Figures,
+    figures: BTreeMap<(usize, usize), Figures>,
+}
+
+impl Rules {
+    fn figures(&mut self, link: (usize, usize)) -> &mut Figures {
+        self.figures.entry(link).or_default()
+    }
 }
 
 /// What waits for its time: when, in which order, for whom, and the packet.
 type Held = Reverse<(Monotonic, u64, usize, Vec<u8>)>;
+
+#[derive(Default)]
+struct Waiting {
+    packets: BinaryHeap<Held>,
+    /// How many ever waited: those of one moment go in the order in which they came.
+    ever: u64,
+}
 
 struct Shared {
     clock: Arc<OsClock>,
     seed: u64,
     ports: BTreeMap<usize, AsyncFd<File>>,
     rules: Arc<Mutex<Rules>>,
-    held: Mutex<BinaryHeap<Held>>,
+    held: Mutex<Waiting>,
     sooner: Notify,
 }
 
@@ -178,7 +219,16 @@ impl Switch {
     /// What happened so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.rules.lock().figures
+        let rules = self.rules.lock();
+        rules.figures.values().fold(Figures::default(), |sum, one| sum.plus(*one))
+    }
+
+    /// What happened so far on these links.
+    #[must_use]
+    pub fn figures_of(&self, links: &[(usize, usize)]) -> Figures {
+        let rules = self.rules.lock();
+        let figures = links.iter().filter_map(|link| rules.figures.get(link));
+        figures.fold(Figures::default(), |sum, one| sum.plus(*one))
     }
 }
 
@@ -234,9 +284,11 @@ impl Shared {
         }
         let arrivals = {
             let mut rules = self.rules.lock();
-            rules.figures.packets += 1;
-            if rules.cuts.contains_key(&(from, to)) {
-                rules.figures.cut += 1;
+            let is_cut = rules.cuts.contains_key(&(from, to));
+            let figures = rules.figures((from, to));
+            figures.packets += 1;
+            if is_cut {
+                figures.cut += 1;
                 return;
             }
             let Some(quality) = rules.qualities.get(&(from, to)).copied() else {
@@ -247,15 +299,17 @@ impl Shared {
             let draws = rules.draws.entry((from, to));
             let draws = draws.or_insert_with(|| Draws::of(self.seed, from, to));
             let arrivals = quality.arrivals(draws);
-            rules.figures.lost += u64::from(arrivals.is_empty());
-            rules.figures.doubled += u64::from(arrivals.len() > 1);
+            let figures = rules.figures((from, to));
+            figures.lost += u64::from(arrivals.is_empty());
+            figures.doubled += u64::from(arrivals.len() > 1);
             arrivals
         };
         for arrival in arrivals {
             let mut copy = packet.to_vec();
             let damaged = arrival.damage.is_some_and(|draw| packet::damage(&mut copy, draw));
             {
-                let figures = &mut self.rules.lock().figures;
+                let mut rules = self.rules.lock();
+                let figures = rules.figures((from, to));
                 figures.damaged += u64::from(damaged);
                 figures.held += u64::from(!arrival.after.is_zero());
             }
@@ -269,9 +323,10 @@ impl Shared {
 
     fn hold(&self, due: Monotonic, to: usize, packet: Vec<u8>) {
         let mut held = self.held.lock();
-        let sooner = held.peek().is_none_or(|Reverse(first)| due < first.0);
-        let place = self.rules.lock().figures.held;
-        held.push(Reverse((due, place, to, packet)));
+        let sooner = held.packets.peek().is_none_or(|Reverse(first)| due < first.0);
+        let place = held.ever;
+        held.ever += 1;
+        held.packets.push(Reverse((due, place, to, packet)));
         if sooner {
             self.sooner.notify_one();
         }
@@ -280,7 +335,7 @@ impl Shared {
     /// Delivers what is held when its time comes.
     async fn pace(&self) {
         loop {
-            let next = self.held.lock().peek().map(|Reverse(first)| first.0);
+            let next = self.held.lock().packets.peek().map(|Reverse(first)| first.0);
             match next {
                 None => self.sooner.notified().await,
                 Some(due) if due <= self.clock.monotonic() => self.deliver_one(),
@@ -293,7 +348,7 @@ impl Shared {
     }
 
     fn deliver_one(&self) {
-        let first = self.held.lock().pop();
+        let first = self.held.lock().packets.pop();
         let Some(Reverse((_, _, to, packet))) = first else { return };
         self.write_to(to, &packet);
     }

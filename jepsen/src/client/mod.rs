@@ -191,13 +191,19 @@ fn certainly_not_done(reply: &Reply) -> bool {
 /// An answer in words, for people.
 pub(crate) fn describe(reply: &Reply) -> String {
     let text = String::from_utf8_lossy(&reply.body);
-    let code = elements(&text, "Code").pop().or_else(|| {
-        let document: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(document.get("code")?.as_str()?.to_owned())
-    });
-    let code = code.unwrap_or_else(|| "no code".to_owned());
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    // S3's names of the two begin with capitals, and are elements.
+    let told = |element: &str, field: &str| {
+        let field = || Some(document.get(field)?.as_str()?.to_owned());
+        elements(&text, element).pop().or_else(field)
+    };
+    let code = told("Code", "code").unwrap_or_else(|| "no code".to_owned());
     let outcome = reply.header(OUTCOME).unwrap_or_else(|| "not told".to_owned());
-    format!("{} {code}, outcome {outcome}", reply.status.as_u16())
+    let status = reply.status.as_u16();
+    match told("Message", "message") {
+        Some(message) => format!("{status} {code}, outcome {outcome}: {message}"),
+        None => format!("{status} {code}, outcome {outcome}"),
+    }
 }
 
 /// The texts of all elements of this name. Enough for answers to our own plain keys, which hold

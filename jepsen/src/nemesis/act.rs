@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Context;
 use quorate::env::{Clock, OsClock};
 
-use super::damage::{flip_bits, truncate};
+use super::damage::{Damage, flip_bits, measure, truncate};
+use super::effect::Effect;
 use super::fault::Fault;
 use super::schedule::Schedule;
-use crate::arena::{Arena, between};
+use crate::arena::{Arena, Figures, between};
 use crate::history::{History, Phase};
 
 /// How many faults hold a node down, and how many hold it still.
@@ -30,103 +31,203 @@ enum Step {
     End,
 }
 
+/// A reading of a clock is a proof from here on: those of true clocks stay below.
+const OFF_MS: u64 = 100;
+
+/// A fault that has begun.
+struct Begun {
+    effect: Effect,
+    /// What had become of packets on its links.
+    packets: Figures,
+}
+
+/// What came of a schedule.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// What each fault did.
+    pub effects: Vec<Effect>,
+    /// The nodes that ended without being asked to, and how.
+    pub fallen: Vec<String>,
+}
+
 /// What does the faults of a schedule.
 pub struct Nemesis<'a> {
     arena: &'a mut Arena,
     history: &'a History,
     clock: Arc<OsClock>,
     held: BTreeMap<usize, Held>,
-    fallen: Vec<String>,
+    begun: BTreeMap<usize, Begun>,
+    done: Done,
 }
 
 impl<'a> Nemesis<'a> {
     /// A nemesis of this arena.
     #[must_use]
     pub fn new(arena: &'a mut Arena, history: &'a History, clock: Arc<OsClock>) -> Self {
-        Self { arena, history, clock, held: BTreeMap::new(), fallen: Vec::new() }
+        let (held, begun) = (BTreeMap::new(), BTreeMap::new());
+        Self { arena, history, clock, held, begun, done: Done::default() }
     }
 
-    /// Does all faults at their times. Returns the nodes that ended without being asked to.
+    /// Does all faults at their times.
     ///
     /// # Errors
     /// If a fault cannot be done or undone.
-    pub async fn run(mut self, schedule: &Schedule) -> anyhow::Result<Vec<String>> {
+    pub async fn run(mut self, schedule: &Schedule) -> anyhow::Result<Done> {
         let began = self.clock.monotonic();
         for (at, event, step) in steps(schedule) {
             self.clock.sleep_until(began + at).await;
             let fault = &schedule.events[event].fault;
-            self.take(fault, step).with_context(|| format!("the fault {fault} failed"))?;
+            let taken = self.take(event, fault, step).await;
+            taken.with_context(|| format!("the fault {fault} failed"))?;
             self.raise_fallen()?;
         }
-        Ok(self.fallen)
+        Ok(self.done)
     }
 
-    fn take(&mut self, fault: &Fault, step: Step) -> anyhow::Result<()> {
+    async fn take(&mut self, event: usize, fault: &Fault, step: Step) -> anyhow::Result<()> {
         match step {
             Step::Begin => {
                 let (name, node, about) = (fault.name(), fault.node(), fault.detail());
                 self.history.fault(&name, Phase::Begin, node, about);
-                self.begin(fault)
+                let packets = self.packets(fault);
+                let mut effect = Effect::of(fault);
+                self.begin(fault, &mut effect)?;
+                self.begun.insert(event, Begun { effect, packets });
             }
             Step::Toggle { cut } => {
-                let Fault::Flap { node, .. } = fault else { return Ok(()) };
-                let links = between(&[*node], &self.nodes());
+                let links = self.links(fault);
                 match cut {
                     0 => self.arena.switch().mend(&links),
                     _ => self.arena.switch().cut(&links),
                 }
-                Ok(())
             }
             Step::End => {
-                self.end(fault)?;
-                let (name, node) = (fault.name(), fault.node());
-                self.history.fault(&name, Phase::End, node, serde_json::Value::Null);
-                Ok(())
-            }
-        }
-    }
-
-    fn begin(&mut self, fault: &Fault) -> anyhow::Result<()> {
-        match fault {
-            Fault::Cut { links, .. } => self.arena.switch().cut(links),
-            Fault::Links { links, quality, .. } => self.arena.switch().set_quality(links, *quality),
-            // Its toggles do it.
-            Fault::Flap { .. } => {}
-            Fault::Kill { nodes } => self.kill(nodes)?,
-            Fault::Pause { nodes } => nodes.iter().try_for_each(|node| self.hold_still(*node))?,
-            Fault::Power { nodes } => {
-                // All stop at one moment; what was not synced then is lost.
-                for node in nodes {
-                    self.arena.cluster_mut().pause(*node)?;
-                }
-                for node in nodes {
-                    self.disk(*node)?.power_off()?;
-                }
-                self.kill(nodes)?;
-            }
-            Fault::Clock { node, offset_ms, rate_percent } => {
-                self.arena.set_clock(*node, *offset_ms, *rate_percent)?;
-            }
-            Fault::BitFlips { node, flips, seed } => {
-                self.kill(&[*node])?;
-                flip_bits(&self.arena.segments(*node)?, *flips, *seed)?;
-                self.start(*node)?;
-            }
-            Fault::Truncate { node, seed } => {
-                self.kill(&[*node])?;
-                truncate(&self.arena.segments(*node)?, *seed)?;
-                self.start(*node)?;
-            }
-            Fault::FullDisk { node } => self.disk(*node)?.fill()?,
-            Fault::Wipe { node } => {
-                self.kill(&[*node])?;
-                self.arena.wipe(*node)?;
+                let Some(begun) = self.begun.remove(&event) else { return Ok(()) };
+                let mut effect = begun.effect;
+                self.observe(fault, begun.packets, &mut effect).await?;
+                self.end(fault, &mut effect)?;
+                self.history.fault(&fault.name(), Phase::End, fault.node(), effect.detail());
+                self.done.effects.push(effect);
             }
         }
         Ok(())
     }
 
-    fn end(&mut self, fault: &Fault) -> anyhow::Result<()> {
+    /// The links that a fault is about.
+    fn links(&self, fault: &Fault) -> Vec<(usize, usize)> {
+        match fault {
+            Fault::Cut { links, .. } | Fault::Links { links, .. } => links.clone(),
+            Fault::Flap { node, .. } => between(&[*node], &self.nodes()),
+            _ => Vec::new(),
+        }
+    }
+
+    fn packets(&self, fault: &Fault) -> Figures {
+        self.arena.switch().figures_of(&self.links(fault))
+    }
+
+    fn begin(&mut self, fault: &Fault, effect: &mut Effect) -> anyhow::Result<()> {
+        match fault {
+            Fault::Cut { links, .. } => self.arena.switch().cut(links),
+            Fault::Links { links, quality, .. } => self.arena.switch().set_quality(links, *quality),
+            // Its toggles do it.
+            Fault::Flap { .. } => {}
+            Fault::Kill { nodes } => effect.count = self.kill(nodes)?,
+            Fault::Pause { nodes } => nodes.iter().try_for_each(|node| self.hold_still(*node))?,
+            Fault::Power { nodes } => self.power_off(nodes, effect)?,
+            Fault::Clock { node, offset_ms, rate_percent } => {
+                self.arena.set_clock(*node, *offset_ms, *rate_percent)?;
+            }
+            Fault::BitFlips { node, flips, seed } => {
+                self.kill(&[*node])?;
+                note_damage(effect, flip_bits(&self.arena.segments(*node)?, *flips, *seed)?);
+                self.start(*node)?;
+            }
+            Fault::Truncate { node, seed } => {
+                self.kill(&[*node])?;
+                note_damage(effect, truncate(&self.arena.segments(*node)?, *seed)?);
+                self.start(*node)?;
+            }
+            Fault::FullDisk { node } => {
+                self.disk(*node)?.fill()?;
+                effect.count += u64::from(self.disk(*node)?.is_full()?);
+            }
+            Fault::Wipe { node } => {
+                self.kill(&[*node])?;
+                let (bytes, files) = measure(&self.arena.data(*node)?)?;
+                let (segments, _) = measure(&self.arena.segments(*node)?)?;
+                self.arena.wipe(*node)?;
+                effect.count = bytes;
+                effect.note("files", files);
+                effect.note("bytes of segments", segments);
+            }
+        }
+        Ok(())
+    }
+
+    /// All stop at one moment; what was not synced then is lost.
+    fn power_off(&mut self, nodes: &[usize], effect: &mut Effect) -> anyhow::Result<()> {
+        for node in nodes {
+            self.arena.cluster_mut().pause(*node)?;
+        }
+        let mut refused = 0;
+        for node in nodes {
+            refused += u64::from(self.disk(*node)?.power_off()?);
+        }
+        effect.note("disks that refuse to write", refused);
+        self.kill(nodes)?;
+        Ok(())
+    }
+
+    /// Looks whether a fault took effect, while it lasts.
+    async fn observe(
+        &mut self,
+        fault: &Fault,
+        before: Figures,
+        effect: &mut Effect,
+    ) -> anyhow::Result<()> {
+        let packets = self.packets(fault).since(before);
+        match fault {
+            Fault::Cut { .. } | Fault::Flap { .. } => {
+                effect.count = packets.cut;
+                effect.note("packets", packets.packets);
+            }
+            Fault::Links { .. } => {
+                effect.count = packets.lost + packets.doubled + packets.held + packets.damaged;
+                for (what, count) in [
+                    ("packets", packets.packets),
+                    ("lost", packets.lost),
+                    ("doubled", packets.doubled),
+                    ("held", packets.held),
+                    ("damaged", packets.damaged),
+                ] {
+                    effect.note(what, count);
+                }
+            }
+            Fault::Pause { nodes } => {
+                for node in nodes {
+                    effect.count += u64::from(self.arena.cluster_mut().is_stopped(*node)?);
+                }
+            }
+            Fault::Clock { node, offset_ms, rate_percent } => {
+                let readings = self.arena.clock_readings(*node).await;
+                let expected = (*rate_percent == 100).then_some(*offset_ms);
+                effect.note("readings", readings.clone());
+                effect.count = off_by(&readings, expected);
+            }
+            Fault::FullDisk { node } => {
+                effect.count += u64::from(self.disk(*node)?.is_full()?);
+            }
+            Fault::Kill { .. }
+            | Fault::Power { .. }
+            | Fault::BitFlips { .. }
+            | Fault::Truncate { .. }
+            | Fault::Wipe { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, fault: &Fault, effect: &mut Effect) -> anyhow::Result<()> {
         match fault {
             Fault::Cut { links, .. } => self.arena.switch().mend(links),
             Fault::Links { links, .. } => self.arena.switch().clear_quality(links),
@@ -135,7 +236,7 @@ impl<'a> Nemesis<'a> {
             Fault::Pause { nodes } => nodes.iter().try_for_each(|node| self.let_go(*node))?,
             Fault::Power { nodes } => {
                 for node in nodes {
-                    self.disk(*node)?.power_on()?;
+                    effect.count += u64::from(self.disk(*node)?.power_on()?);
                     self.start(*node)?;
                 }
             }
@@ -158,12 +259,12 @@ impl<'a> Nemesis<'a> {
         self.arena.disk(node).with_context(|| format!("node {node} has no disk of its own"))
     }
 
-    /// Kills nodes, with nothing but the system calls between the first and the last.
-    fn kill(&mut self, nodes: &[usize]) -> anyhow::Result<()> {
+    /// Kills nodes, with nothing but the system calls between the first and the last. How many.
+    fn kill(&mut self, nodes: &[usize]) -> anyhow::Result<u64> {
         for node in nodes {
             self.held.entry(*node).or_default().down += 1;
         }
-        self.arena.cluster_mut().kill_several(nodes)
+        Ok(self.arena.cluster_mut().kill_several(nodes)? as u64)
     }
 
     /// Starts a node unless another fault holds it down.
@@ -189,11 +290,27 @@ impl<'a> Nemesis<'a> {
     fn raise_fallen(&mut self) -> anyhow::Result<()> {
         let fallen = self.arena.cluster_mut().take_fallen();
         for (node, how) in fallen {
-            self.fallen.push(how);
+            self.done.fallen.push(how);
             self.arena.cluster_mut().start_node(node)?;
         }
         Ok(())
     }
+}
+
+fn note_damage(effect: &mut Effect, damage: Damage) {
+    effect.count = damage.count;
+    effect.note("files", damage.files);
+    effect.note("bytes of all files", damage.of_bytes);
+}
+
+/// How far off a clock is that others read so, if that is what it was set to; a clock that runs
+/// too fast or too slow is off by anything.
+fn off_by(readings: &[i64], expected_ms: Option<i64>) -> u64 {
+    let is_off = |reading: &i64| match expected_ms {
+        Some(expected) => reading.abs_diff(expected) <= expected.unsigned_abs() / 2,
+        None => reading.unsigned_abs() >= OFF_MS,
+    };
+    readings.iter().copied().filter(is_off).map(i64::unsigned_abs).max().unwrap_or_default()
 }
 
 fn steps(schedule: &Schedule) -> Vec<(Duration, usize, Step)> {
@@ -220,7 +337,7 @@ fn steps(schedule: &Schedule) -> Vec<(Duration, usize, Step)> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Fault, Schedule, Step, steps};
+    use super::{Fault, Schedule, Step, off_by, steps};
     use crate::nemesis::Event;
 
     #[test]
@@ -250,5 +367,15 @@ mod tests {
         let ends = steps.iter().filter(|(_, _, step)| *step == Step::End).count();
         assert_eq!(ends, 2);
         assert_eq!(steps.iter().filter(|(_, event, _)| *event == 0).count(), 8);
+    }
+
+    #[test]
+    fn a_clock_is_off_if_somebody_reads_what_it_was_set_to() {
+        assert_eq!(off_by(&[0, 3, -2], Some(-900)), 0);
+        assert_eq!(off_by(&[0, -870, -2], Some(-900)), 870);
+        assert_eq!(off_by(&[0, 870], Some(-900)), 0);
+        assert_eq!(off_by(&[20, -30], None), 0);
+        assert_eq!(off_by(&[20, -3_000], None), 3_000);
+        assert_eq!(off_by(&[], None), 0);
     }
 }

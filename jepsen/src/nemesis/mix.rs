@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::ensure;
+
 use super::fault::Kind;
 
 /// A set of kinds of faults; none by default.
@@ -64,6 +66,10 @@ impl FromStr for Mix {
         if text == "none" {
             return Ok(Self { name, kinds: Vec::new() });
         }
+        if text.chars().all(|one| one == 'r' || LETTERS.iter().any(|(other, _)| *other == one)) {
+            // Garage's letter for it.
+            ensure!(!text.contains('r'), "r: this release cannot change the layout under load");
+        }
         let letter = |letter: char| LETTERS.iter().find(|(other, _)| *other == letter);
         let mut kinds: Vec<Kind> = if text.chars().all(|one| letter(one).is_some()) {
             text.chars().filter_map(letter).flat_map(|(_, kinds)| kinds.iter().copied()).collect()
@@ -95,6 +101,9 @@ mod tests {
         assert!(!mix.destroys());
         assert!("x".parse::<Mix>().unwrap().destroys());
         assert!("kill+nothing".parse::<Mix>().is_err());
+        let error = "cpr".parse::<Mix>().err().unwrap();
+        assert!(error.to_string().contains("layout"), "{error}");
+        assert!("ring".parse::<Mix>().is_ok());
         assert!("none".parse::<Mix>().unwrap().kinds().is_empty());
     }
 }

@@ -172,7 +172,7 @@ impl Lane {
         let node = self.node();
         let sign = if self.next().is_multiple_of(2) { 1 } else { -1 };
         let size = match self.next() % 3 {
-            0 => 200 + self.next() % 3_800,
+            0 => 400 + self.next() % 3_600,
             1 => 6_000 + self.next() % 54_000,
             _ => 0,
         };

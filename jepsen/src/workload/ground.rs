@@ -22,6 +22,7 @@ pub struct Ground {
     history: History,
     writes: AtomicU64,
     processes: AtomicU64,
+    keepsakes: AtomicU64,
     stopping: AtomicBool,
     tally: Mutex<Tally>,
     violations: Mutex<Vec<String>>,
@@ -54,6 +55,7 @@ impl Ground {
             history,
             writes: AtomicU64::new(0),
             processes: AtomicU64::new(0),
+            keepsakes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             tally: Mutex::default(),
             violations: Mutex::default(),
@@ -74,6 +76,17 @@ impl Ground {
     /// The number of a write that never was before.
     pub(super) fn next_write(&self) -> u64 {
         self.writes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of an object that is written once and never was before, below `most`.
+    pub(super) fn next_keepsake(&self, most: u64) -> Option<u64> {
+        let next = |number: u64| (number < most).then_some(number + 1);
+        self.keepsakes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+    }
+
+    /// How many objects there are that are written once.
+    pub(super) fn keepsakes(&self) -> u64 {
+        self.keepsakes.load(Ordering::Relaxed)
     }
 
     /// The history that all operations are told to.

@@ -32,7 +32,8 @@ pub(super) async fn read_all(hand: &mut Hand, node: usize) {
     let at = Where { node, bucket: BUCKET, key: "" };
     let shown = hand.list(at).await.unwrap_or_default();
     let nodes = hand.ground().nodes().len();
-    for key in shown.iter().skip(node - 1).step_by(nodes) {
+    let own = shown.iter().filter(|key| key.starts_with('l'));
+    for key in own.skip(node - 1).step_by(nodes) {
         hand.get(Where { key, ..at }, Sizes::Small, None).await;
     }
 }
