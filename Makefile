@@ -21,7 +21,7 @@ CLUSTER := config/local-cluster.sh
 
 .PHONY: help deps build test check fmt-check clippy doc fix \
 	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
-	bench benchmarks e2e simulation fault-deps jepsen \
+	bench benchmarks e2e simulation models fault-deps jepsen \
 	jepsen-slice
 
 help: ## List every target
@@ -83,6 +83,10 @@ e2e: build ## Run the clients' tests against clusters of their own (E2E_ARGS="te
 
 simulation: deps ## Run the simulation over seeds (SEEDS=20)
 	$(CARGO) run --release --locked -p quorate-simulation -- --seeds $(SEEDS)
+
+models: deps ## Compute the tables and plots of docs/models.md
+	$(CARGO) run --release --locked -p quorate-simulation --bin quorate-models -- \
+		all --out docs/plots --page docs/models.md
 
 fault-deps:
 	@config/install-deps.sh faults

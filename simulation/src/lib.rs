@@ -17,6 +17,7 @@ pub mod entropy;
 pub mod faults;
 pub mod gossip;
 pub mod meta;
+pub mod models;
 pub mod network;
 pub mod power;
 pub mod scenario;
