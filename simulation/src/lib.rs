@@ -18,6 +18,7 @@ pub mod entropy;
 pub mod faults;
 pub mod gossip;
 pub mod meta;
+pub mod models;
 pub mod mutations;
 pub mod network;
 pub mod power;
