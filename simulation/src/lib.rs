@@ -21,6 +21,7 @@ pub mod meta;
 pub mod mutations;
 pub mod network;
 pub mod power;
+pub mod recording;
 pub mod scenario;
 pub mod shrink;
 pub mod tasks;
