@@ -22,6 +22,7 @@ pub mod models;
 pub mod mutations;
 pub mod network;
 pub mod power;
+pub mod recording;
 pub mod scenario;
 pub mod shrink;
 pub mod tasks;

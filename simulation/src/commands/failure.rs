@@ -2,30 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use quorate::env::mutation::Mutation;
 use quorate_simulation::entropy::Seed;
 use quorate_simulation::mutations;
-use quorate_simulation::scenario::{Plan, RunOptions, Scenario};
+use quorate_simulation::recording::Recording;
+use quorate_simulation::scenario::{RunOptions, Scenario};
 use quorate_simulation::shrink::shrink;
 use quorate_simulation::trace::TextLog;
-use serde::{Deserialize, Serialize};
 
 /// Runs that the search for a smaller plan may take.
 const TRIALS: usize = 80;
-
-/// Everything that makes a run.
-#[derive(Serialize, Deserialize)]
-struct Recording {
-    scenario: String,
-    seed: u64,
-    seconds: u64,
-    mutation: Option<String>,
-    plan: Plan,
-}
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -67,9 +56,7 @@ pub(super) fn tell(
         );
     }
     let file = format!("simulation-{name}-{number}.json");
-    let mutation = mutation.map(|mutation| mutation.name().to_owned());
-    let recording =
-        Recording { scenario: name.to_owned(), seed: number, seconds, mutation, plan: small };
+    let recording = Recording::of(scenario, seed, options.span, mutation, small);
     fs::write(&file, serde_json::to_vec_pretty(&recording)?)?;
     println!("again: quorate-simulation replay {file} --verbose");
     Ok(())
@@ -77,13 +64,8 @@ pub(super) fn tell(
 
 /// Runs what a file says; whether all that should hold did.
 pub(super) fn replay(arguments: &Arguments) -> anyhow::Result<bool> {
-    let recording = read(&arguments.file)?;
-    let scenario = mutations::scenario_of(&recording.scenario)?;
-    let mutation = recording.mutation.as_deref().map(mutations::find).transpose()?;
     let text = if arguments.verbose { TextLog::On } else { TextLog::Off };
-    let options = RunOptions { span: Duration::from_secs(recording.seconds), text };
-    let of = (Seed(recording.seed), &recording.plan);
-    let report = mutations::run_plan(mutation, scenario, of, options)?;
+    let report = read(&arguments.file)?.run(text)?;
     super::seeds::print(&report);
     Ok(report.violations.is_empty())
 }
