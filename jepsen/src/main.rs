@@ -10,6 +10,7 @@ use futures_util::future::{Either, select};
 use quorate::env::OsClock;
 use quorate_jepsen::arena::sandbox;
 use quorate_jepsen::folder::sweep;
+use quorate_jepsen::inspect::Inspect;
 use quorate_jepsen::matrix::{Matrix, all_held, possible, table};
 use quorate_jepsen::nemesis::Mix;
 use quorate_jepsen::run::{Order, Ran, run as run_one};
@@ -38,6 +39,8 @@ enum Scenario {
     Run(One),
     /// Workloads by mixes of faults, each on a fresh cluster.
     Matrix(Many),
+    #[command(flatten)]
+    Inspect(Inspect),
 }
 
 impl Scenario {
@@ -151,6 +154,9 @@ impl Common {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Scenario::Inspect(inspect) = &arguments.scenario {
+        return Ok(ExitCode::from(inspect.run()));
+    }
     if arguments.scenario.needs_sandbox() {
         if !sandbox::is_inside() {
             let missing = sandbox::missing();
@@ -193,6 +199,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<ExitCode> {
     let (name, verdict) = match scenario {
         Scenario::KillOne(common) => ("kill-one", kill_one(&common.options()).await?),
         Scenario::KillAll(common) => ("kill-all", kill_all(&common.options()).await?),
+        Scenario::Inspect(inspect) => return Ok(ExitCode::from(inspect.run())),
         Scenario::Run(one) => {
             let mut order = one.order();
             order.mix = match possible(order.workload, &order.mix) {

@@ -18,8 +18,10 @@ pub struct Fault {
     pub begins: u64,
     /// When it ends; nothing if that is not told.
     pub ends: Option<u64>,
-    /// What else the nemesis said of it.
+    /// What else the nemesis said of it as it began.
     pub about: serde_json::Value,
+    /// What it said as the fault ended; null if nothing.
+    pub came: serde_json::Value,
 }
 
 /// The faults of a history, in the order of their beginnings. What the nemesis tells without a
@@ -36,6 +38,7 @@ pub fn faults(entries: &[Entry]) -> Vec<Fault> {
             begins: entry.time,
             ends: None,
             about: entry.value.clone(),
+            came: serde_json::Value::Null,
         };
         match phase {
             Some("begin") => {}
@@ -45,9 +48,11 @@ pub fn faults(entries: &[Entry]) -> Vec<Fault> {
                 };
                 if let Some(open) = found.iter_mut().rev().find(same) {
                     open.ends = Some(entry.time);
+                    open.came = entry.value.clone();
                     continue;
                 }
                 fault.ends = Some(entry.time);
+                fault.came = entry.value.clone();
             }
             _ => fault.ends = Some(entry.time),
         }

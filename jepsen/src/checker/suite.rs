@@ -24,6 +24,23 @@ pub enum Workload {
     Counter,
 }
 
+impl Workload {
+    /// What a history is of, as its calls look.
+    #[must_use]
+    pub fn of_history(entries: &[Entry]) -> Self {
+        let mut reads = entries.iter().filter(|entry| entry.f == "read");
+        let shows_several = reads.any(|read| read.value.is_array());
+        let adds = entries.iter().any(|entry| entry.f == "add");
+        let has_context = entries.iter().any(|entry| entry.context.is_some());
+        match (adds, shows_several) {
+            (true, true) => Self::Set,
+            (true, false) => Self::Counter,
+            (false, several) if several || has_context => Self::Siblings,
+            (false, _) => Self::Register,
+        }
+    }
+}
+
 /// What the level of a history promises to readers of registers, sets and lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
@@ -151,7 +168,9 @@ impl FromStr for Workload {
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         Ok(match text {
-            "register" | "objects" | "list" => Self::Register,
+            "register" | "objects" | "delete-recreate" | "lww" | "list" | "multipart" => {
+                Self::Register
+            }
             "siblings" => Self::Siblings,
             "set" => Self::Set,
             "counter" => Self::Counter,
