@@ -69,7 +69,7 @@ impl HashedCluster {
         members.sort_by_key(|member| member.node);
         let total: u64 = members.iter().map(|member| u64::from(member.capacity.0)).sum();
         let wanted = u64::from(vnodes) * members.len() as u64;
-        let mut ring = HashRing::with_hasher(Murmur);
+        let mut vnodes_of_all = Vec::new();
         let mut numbers: BTreeMap<&Zone, usize> = BTreeMap::new();
         let mut zones = Vec::new();
         for (place, member) in (0..).zip(&members) {
@@ -78,8 +78,11 @@ impl HashedCluster {
             let count = (u64::from(member.capacity.0) * wanted + total / 2) / total.max(1);
             let node = member.node;
             let own = (0..count.max(1) as u32).map(|index| Vnode { node, index, place });
-            ring.batch_add(own.collect());
+            vnodes_of_all.extend(own);
         }
+        // All at once: the ring is sorted after each batch.
+        let mut ring = HashRing::with_hasher(Murmur);
+        ring.batch_add(vnodes_of_all);
         let all = ring.get_with_replicas(&[0_u8; 20], usize::MAX).unwrap_or_default();
         let position = |vnode: Vnode| (Murmur.hash_one(vnode), vnode.place);
         let mut positions: Vec<_> = all.into_iter().map(position).collect();

@@ -105,7 +105,7 @@ fn nines_plot() -> Plot {
     Plot {
         title: "Losses of a stripe per year, AFR 2 %, failures alone".to_owned(),
         x: Axis::new("mean hours from failure to repair", Scale::Logarithmic, 0.1, 300.0),
-        y: Axis::new("losses per stripe and year", Scale::Logarithmic, 1e-24, 1e-5),
+        y: Axis::new("losses per stripe and year", Scale::Logarithmic, 1e-25, 1e-5),
         series: SCHEMES.iter().enumerate().map(curve).collect(),
         rules: vec![(1e-11, "eleven nines".to_owned())],
     }
@@ -187,7 +187,7 @@ fn drawn_plot(rows: &[Drawn]) -> Plot {
     Plot {
         title: "Drawn losses on real layouts, and the exact chain, AFR 90 %".to_owned(),
         x: Axis::new("mean hours from failure to repair", Scale::Logarithmic, 20.0, 400.0),
-        y: Axis::new("losses per partition and year", Scale::Logarithmic, 1e-6, 10.0),
+        y: Axis::new("losses per partition and year", Scale::Logarithmic, 1e-5, 1.0),
         series,
         rules: Vec::new(),
     }

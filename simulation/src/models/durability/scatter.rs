@@ -176,7 +176,7 @@ pub(super) fn plot() -> Plot {
     Plot {
         title: "Scatter width, three copies on 100 nodes of 8 TB, AFR 2 %".to_owned(),
         x: Axis::new("nodes that a node shares data with", Scale::Logarithmic, 2.0, 99.0),
-        y: Axis::new("losses per year", Scale::Logarithmic, 1e-13, 1e-4),
+        y: Axis::new("losses per year", Scale::Logarithmic, 1e-14, 1e-6),
         series: vec![
             curve("anything, after 12 h", 1, Mark::Line, &|s| scatter_curve(s, 12.0).2),
             curve("anything, after 15 min", 0, Mark::Line, &|s| scatter_curve(s, 0.25).2),

@@ -171,7 +171,7 @@ fn spread_plot(rows: &[Row]) -> Plot {
     Plot {
         title: "Rounds until a change is known everywhere".to_owned(),
         x: nodes_axis(),
-        y: Axis::new("rounds of 250 ms", Scale::Linear, 0.0, 6.0),
+        y: Axis::new("rounds of 250 ms", Scale::Linear, 0.0, 4.0),
         series: vec![
             Series::exact("p99", 1, Mark::Dots, &over_nodes(rows, |row| row.spread[2])),
             Series::exact("mean", 0, Mark::Dots, &over_nodes(rows, |row| row.spread[0])),
@@ -185,7 +185,7 @@ fn detection_plot(rows: &[Row]) -> Plot {
     Plot {
         title: "Seconds until a killed node is seen as down".to_owned(),
         x: nodes_axis(),
-        y: Axis::new("seconds", Scale::Linear, 0.0, 3.0),
+        y: Axis::new("seconds", Scale::Linear, 0.0, 5.0),
         series: vec![
             Series::exact("last to notice", 4, Mark::Line, &over_nodes(rows, |r| r.detected[2])),
             Series::exact("half of all", 0, Mark::Line, &over_nodes(rows, |r| r.detected[1])),
@@ -214,6 +214,6 @@ fn bytes_plot(settings: &Settings) -> Plot {
             Series::exact("per node, B/s", 0, Mark::Line, &points(&|t| t.sent)),
             Series::exact("longest message, B", 2, Mark::Line, &points(&|t| t.longest as f64)),
         ],
-        rules: vec![(MESSAGE_BYTES_MAX as f64, "a message ends here: 64 KiB".to_owned())],
+        rules: vec![(MESSAGE_BYTES_MAX as f64, "64 KiB: the longest message".to_owned())],
     }
 }

@@ -1,5 +1,7 @@
 //! Where values lie on an axis, and which of them get a label.
 
+use crate::models::table::number;
+
 /// How values are spread over an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -61,19 +63,33 @@ impl Axis {
         (first..=last).map(tick).collect()
     }
 
+    /// One, two and five of each power.
+    fn powers_and_between(&self, first: i32, last: i32) -> Vec<(f64, String)> {
+        let values = (first..=last)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10.0_f64.powi(power)));
+        let shown = values.filter(|value| (self.from * 0.999..=self.to * 1.001).contains(value));
+        shown.map(|value| (value, number(value, 1))).collect()
+    }
+
     fn powers(&self) -> Vec<(f64, String)> {
         let first = (self.from.log10() - 1e-9).ceil() as i32;
         let last = (self.to.log10() + 1e-9).floor() as i32;
-        // Seven labels at most, or they touch.
+        if last - first < 3 {
+            return self.powers_and_between(first - 1, last);
+        }
+        // Eight labels at most, or they touch.
         let step = (last - first) / 8 + 1;
         let tick = |power: i32| {
-            let value = 10.0_f64.powi(power);
             let plain = (-2..=4).contains(&power);
-            let label = if plain { value.to_string() } else { format!("1e{power}") };
-            (value, label)
+            let label = if plain { plain_power(power) } else { format!("1e{power}") };
+            (10.0_f64.powi(power), label)
         };
         (first..=last).filter(|power| (power - last) % step == 0).map(tick).collect()
     }
+}
+
+fn plain_power(power: i32) -> String {
+    number(10.0_f64.powi(power), 1)
 }
 
 #[cfg(test)]
@@ -95,7 +111,11 @@ mod tests {
 
     #[test]
     fn logarithmic_axes_have_powers_of_ten() {
-        assert_eq!(labels(&Axis::new("", Scale::Logarithmic, 3.0, 1e3)), ["10", "100", "1000"]);
+        assert_eq!(
+            labels(&Axis::new("", Scale::Logarithmic, 1.0, 1e3)),
+            ["1", "10", "100", "1,000"]
+        );
+        assert_eq!(labels(&Axis::new("", Scale::Logarithmic, 3.0, 50.0)), ["5", "10", "20", "50"]);
         let many = labels(&Axis::new("", Scale::Logarithmic, 1e-20, 1e-2));
         assert!(many.len() <= 8 && many.contains(&"0.01".to_owned()), "{many:?}");
     }

@@ -16,14 +16,22 @@ const BOTTOM: f64 = 346.0;
 /// How many series have a colour of their own.
 const COLOURS: usize = 6;
 
+/// Plain classes and no variables, which not every viewer of pictures understands.
 const STYLE: &str = "\
-svg{font:12px system-ui,sans-serif;--ink:#1f2328;--faint:#d1d9e0;--page:#ffffff;\
---c0:#0969da;--c1:#bc4c00;--c2:#1a7f37;--c3:#8250df;--c4:#cf222e;--c5:#6e7781}\
-@media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--faint:#3d444d;--page:#0d1117;\
---c0:#58a6ff;--c1:#f0883e;--c2:#3fb950;--c3:#bc8cff;--c4:#ff7b72;--c5:#8b949e}}\
-.page{fill:var(--page)}text{fill:var(--ink)}.title{font-size:14px;font-weight:600}\
-.grid{stroke:var(--faint)}.frame{stroke:var(--ink);fill:none}\
-.line{fill:none;stroke-width:2}.dashed{stroke-dasharray:6 4}.rule{stroke:var(--ink);stroke-dasharray:2 3}";
+svg{font:12px system-ui,sans-serif}.title{font-size:14px;font-weight:600}\
+.page{fill:#fff}text{fill:#1f2328}.grid{stroke:#d1d9e0}.frame{stroke:#1f2328;fill:none}\
+.line{fill:none;stroke-width:2}.dashed{stroke-dasharray:6 4}\
+.rule{stroke:#1f2328;stroke-dasharray:2 3}\
+.s0{stroke:#0969da}.s1{stroke:#bc4c00}.s2{stroke:#1a7f37}.s3{stroke:#8250df}\
+.s4{stroke:#cf222e}.s5{stroke:#6e7781}\
+.f0{fill:#0969da}.f1{fill:#bc4c00}.f2{fill:#1a7f37}.f3{fill:#8250df}\
+.f4{fill:#cf222e}.f5{fill:#6e7781}\
+@media(prefers-color-scheme:dark){\
+.page{fill:#0d1117}text{fill:#e6edf3}.grid{stroke:#3d444d}.frame,.rule{stroke:#e6edf3}\
+.s0{stroke:#58a6ff}.s1{stroke:#f0883e}.s2{stroke:#3fb950}.s3{stroke:#bc8cff}\
+.s4{stroke:#ff7b72}.s5{stroke:#8b949e}\
+.f0{fill:#58a6ff}.f1{fill:#f0883e}.f2{fill:#3fb950}.f3{fill:#bc8cff}\
+.f4{fill:#ff7b72}.f5{fill:#8b949e}}";
 
 /// A plot.
 #[derive(Clone, Debug)]
@@ -164,8 +172,8 @@ impl Plot {
                 let (low, high) = (self.down(point.low), self.down(point.high));
                 let _ = writeln!(
                     svg,
-                    "<path style=\"stroke:var(--c{colour})\" d=\"M{x:.1} {low:.1}V{high:.1}\"/>\
-                     <circle style=\"fill:var(--c{colour})\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
+                    "<path class=\"s{colour}\" d=\"M{x:.1} {low:.1}V{high:.1}\"/>\
+                     <circle class=\"f{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
                 );
             }
             return;
@@ -176,10 +184,7 @@ impl Plot {
             let _ = write!(path, "{step}{:.1} {:.1}", self.across(point.x), self.down(point.y));
         }
         let class = if series.mark == Mark::Dashed { "line dashed" } else { "line" };
-        let _ = writeln!(
-            svg,
-            "<path class=\"{class}\" style=\"stroke:var(--c{colour})\" d=\"{path}\"/>"
-        );
+        let _ = writeln!(svg, "<path class=\"{class} s{colour}\" d=\"{path}\"/>");
     }
 
     fn draw_rules(&self, svg: &mut String) {
@@ -202,13 +207,13 @@ impl Plot {
             let (start, end, words) = (RIGHT + 12.0, RIGHT + 36.0, RIGHT + 42.0);
             let sign = match series.mark {
                 Mark::Dots => format!(
-                    "<circle style=\"fill:var(--c{colour})\" cx=\"{:.1}\" cy=\"{y:.1}\" r=\"4\"/>",
+                    "<circle class=\"f{colour}\" cx=\"{:.1}\" cy=\"{y:.1}\" r=\"4\"/>",
                     f64::midpoint(start, end)
                 ),
                 Mark::Line | Mark::Dashed => {
                     let dashed = if series.mark == Mark::Dashed { " dashed" } else { "" };
                     format!(
-                        "<path class=\"line{dashed}\" style=\"stroke:var(--c{colour})\" \
+                        "<path class=\"line{dashed} s{colour}\" \
                          d=\"M{start:.1} {y:.1}H{end:.1}\"/>"
                     )
                 }
