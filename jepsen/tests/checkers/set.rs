@@ -38,6 +38,14 @@ fn an_element_that_was_missed_once_is_stale_and_not_lost() {
 }
 
 #[test]
+fn an_element_of_unknown_outcome_may_be_shown_and_then_not_yet() {
+    let text = "1 add s 1\n1 info\n3 add s 2\n3 ok\n2 read s\n2 ok [1,2]\n2 read s\n2 ok [2]\n2 read s\n2 ok [1,2]";
+
+    assert_eq!(finding(text), Finding::Holds);
+    assert_eq!(figure(text, "inversions"), "1");
+}
+
+#[test]
 fn an_element_that_was_read_and_then_is_not_is_lost_even_if_unacknowledged() {
     let text = "1 add s 1\n1 info\n2 read s\n2 ok [1]\n2 read s\n2 ok []";
 
