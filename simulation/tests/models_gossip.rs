@@ -19,7 +19,6 @@ use quorate_simulation::models::gossip::{Settings, Traffic, detect};
 use quorate_simulation::world::simulate;
 
 const CLUSTER: &str = "0123456789abcdef";
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 fn address(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 1_000 + number))
@@ -49,9 +48,9 @@ async fn start(
             GossipConfig::WINDOW,
             GossipConfig::INTERVAL_MAX,
             GossipConfig::INTERVAL,
-            FORGOTTEN_AFTER,
+            GossipConfig::FORGOTTEN_AFTER,
         ),
-        marked_for_deletion_grace_period: FORGOTTEN_AFTER,
+        marked_for_deletion_grace_period: GossipConfig::FORGOTTEN_AFTER,
         catchup_callback: None,
         extra_liveness_predicate: None,
     };
@@ -204,7 +203,7 @@ fn chitchat_answers_up_to_the_size_that_the_model_names_and_not_beyond() {
 }
 
 #[test]
-fn every_life_of_a_node_counts() {
+fn every_life_of_a_node_counts_and_is_forgotten_soon() {
     let known = simulate(async {
         let (transport, time) = (ChannelTransport::default(), WorldTime::begin());
         let watcher = start(&transport, 0, 1, &[]).await;
@@ -214,10 +213,14 @@ fn every_life_of_a_node_counts() {
             node.abort();
             time.sleep(Duration::from_secs(1)).await;
         }
-        time.sleep(Duration::from_secs(3_600)).await;
-        watcher.chitchat().lock().await.node_states().len()
+        let mut known = Vec::new();
+        for pause in [Duration::from_secs(60), GossipConfig::FORGOTTEN_AFTER] {
+            time.sleep(pause).await;
+            known.push(watcher.chitchat().lock().await.node_states().len());
+        }
+        known
     })
     .unwrap();
 
-    assert_eq!(known, 6);
+    assert_eq!(known, [6, 1]);
 }

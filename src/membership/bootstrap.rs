@@ -55,6 +55,9 @@ pub mod facts {
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// The longest that a proposer waits for nodes on another's behalf.
 const PATIENCE_MAX: Duration = Duration::from_secs(600);
+/// The most members of a cluster: gossip lists 895 lives of nodes, and after a restart of all of
+/// them each node has two.
+const MEMBERS_MAX: usize = 440;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the first layout was not written.
@@ -84,6 +87,12 @@ pub enum BootstrapError {
         expected: usize,
         /// Their names.
         names: String,
+    },
+    /// Gossip does not carry so many members.
+    #[error("a cluster of {expected} nodes is too large: gossip carries {MEMBERS_MAX} members")]
+    TooLarge {
+        /// How many were expected.
+        expected: usize,
     },
     /// A member refused or did not answer; trying again proposes the same layout.
     #[error("node {node} did not take the layout: {reason}; run 'cluster init' again")]
@@ -250,6 +259,9 @@ impl Membership {
     ) -> Result<Arc<Layout>, BootstrapError> {
         let layout = match self.holder.current() {
             Some(layout) => layout,
+            None if expected > MEMBERS_MAX => {
+                return Err(BootstrapError::TooLarge { expected });
+            }
             None => {
                 let members = self.wait_for(expected, patience).await?;
                 let proposer = self.proposer(&members);

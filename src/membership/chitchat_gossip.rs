@@ -1,7 +1,16 @@
 //! [`Gossip`] by `chitchat` (scuttlebutt and a phi-accrual failure detector) over the peers'
 //! QUIC connections.
+//!
+//! # What can go wrong, and what answers it
+//! - *chitchat ends.* It panics on a digest of more than 895 lives of nodes, and every start of a
+//!   node is a life. Ended lives are forgotten soon ([`GossipConfig::FORGOTTEN_AFTER`]), many of
+//!   them are warned of, and a node whose gossip has ended stops ([`ChitchatGossip::ended`]): a
+//!   node that no longer hears who lives must not go on as if it did.
+//! - *Both sides of a long split forget each other.* Nodes that were once met and are not listed
+//!   any more are called again and again.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +27,24 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::gossip::{Gossip, Liveness, PeerState};
-use crate::env::{Clock, TaskHandle, Tasks};
+use crate::env::{Clock, TaskHandle, Tasks, metrics};
 use crate::net::{GossipPacket, QuicTransport, Transport};
 use crate::types::NodeId;
+
+static LIVES: std::sync::LazyLock<prometheus::IntGauge> = std::sync::LazyLock::new(|| {
+    metrics::gauge("quorate_gossip_lives", "Lives of nodes that gossip lists; it ends at 896.")
+});
 
 /// A fact's value that is longer is refused: every round carries what changed, and gossip
 /// messages are bounded at 64 KiB.
 const FACT_BYTES_MAX: usize = 256;
-/// How long a dead node stays listed.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// Lives from which on it is warned: at 896 chitchat ends.
+const LIVES_MANY: i64 = 600;
+/// How often a node that is not listed any more is called.
+const CALL_EVERY: Duration = Duration::from_secs(5);
+/// Addresses that are remembered of nodes that are not listed any more.
+const STRAYED_MAX: usize = 1_024;
+
 /// How a node takes part in gossip.
 #[derive(Clone, Debug)]
 pub struct GossipConfig {
@@ -56,6 +74,10 @@ impl GossipConfig {
     pub const WINDOW: usize = 2;
     /// Longer silences are no measurement of the network.
     pub const INTERVAL_MAX: Duration = Duration::from_secs(5);
+    /// How long a life that ended stays listed; for half of it, it is told of. A node that
+    /// crashes again and again leaves a life each time, of which a digest holds 895: that is a
+    /// start every 0.7 s.
+    pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(20 * 60);
 }
 
 /// Why gossip cannot start.
@@ -75,8 +97,8 @@ pub enum GossipError {
 /// Gossip over QUIC. Dropping it ends this node's part.
 pub struct ChitchatGossip {
     shared: Arc<Shared>,
-    _driver: TaskHandle,
-    handle: ChitchatHandle,
+    _tasks: [TaskHandle; 2],
+    handle: Arc<ChitchatHandle>,
 }
 
 struct Shared {
@@ -87,6 +109,8 @@ struct Shared {
     published: Notify,
     peers: Mutex<Vec<PeerState>>,
     changes: watch::Sender<u64>,
+    /// Why gossip ended, once it has.
+    ended: watch::Sender<Option<String>>,
 }
 
 impl ChitchatGossip {
@@ -120,10 +144,20 @@ impl ChitchatGossip {
             published: Notify::new(),
             peers: Mutex::new(vec![own]),
             changes: watch::channel(0).0,
+            ended: watch::channel(None).0,
         });
-        let driver = drive(Arc::clone(&shared), handle.chitchat(), clock);
+        let handle = Arc::new(handle);
+        let driver = drive(Arc::clone(&shared), Arc::clone(&handle), clock);
         let driver = tasks.spawn("gossip", Box::pin(driver));
-        Ok(Arc::new(Self { shared, _driver: driver, handle }))
+        let end = tell_end(Arc::clone(&shared), handle.termination_watcher());
+        let watcher = tasks.spawn("gossip's end", Box::pin(end));
+        Ok(Arc::new(Self { shared, _tasks: [driver, watcher], handle }))
+    }
+
+    /// Why gossip ended, once it has: from then on this node does not hear who lives, and must
+    /// stop.
+    pub fn ended(&self) -> watch::Receiver<Option<String>> {
+        self.shared.ended.subscribe()
     }
 }
 
@@ -168,33 +202,85 @@ fn chitchat_config(config: &GossipConfig) -> ChitchatConfig {
             GossipConfig::WINDOW,
             GossipConfig::INTERVAL_MAX,
             config.interval,
-            FORGOTTEN_AFTER,
+            GossipConfig::FORGOTTEN_AFTER,
         ),
-        marked_for_deletion_grace_period: FORGOTTEN_AFTER,
+        marked_for_deletion_grace_period: GossipConfig::FORGOTTEN_AFTER,
         catchup_callback: None,
         extra_liveness_predicate: None,
     }
 }
 
-/// Hands facts to chitchat and keeps the list of peers, for as long as the node gossips.
-async fn drive(
-    shared: Arc<Shared>,
-    chitchat: Arc<tokio::sync::Mutex<Chitchat>>,
-    clock: Arc<dyn Clock>,
-) {
+/// Hands facts to chitchat, keeps the list of peers and calls those that are not listed any more,
+/// for as long as the node gossips.
+async fn drive(shared: Arc<Shared>, handle: Arc<ChitchatHandle>, clock: Arc<dyn Clock>) {
+    let chitchat = handle.chitchat();
+    let mut strayed = Strayed::default();
+    let mut next_call = clock.monotonic() + CALL_EVERY;
     loop {
-        {
+        let peers = {
             let mut chitchat = chitchat.lock().await;
             for (fact, value) in std::mem::take(&mut *shared.unpublished.lock()) {
                 chitchat.self_node_state().set(fact, value);
             }
-            let peers = list(&chitchat, shared.config.node);
-            drop(chitchat);
-            shared.replace(peers);
+            LIVES.set(i64::try_from(chitchat.node_states().len()).unwrap_or(i64::MAX));
+            list(&chitchat, shared.config.node)
+        };
+        if clock.monotonic() >= next_call {
+            next_call = clock.monotonic() + CALL_EVERY;
+            warn_of_many(LIVES.get());
+            if let Some(address) = strayed.next(&peers) {
+                // It fails only if gossip has ended, and then the node stops.
+                drop(handle.gossip(address));
+            }
         }
+        shared.replace(peers);
         let pause = clock.sleep(shared.config.interval / 2);
         let published = std::pin::pin!(shared.published.notified());
         futures_util::future::select(published, pause).await;
+    }
+}
+
+fn warn_of_many(lives: i64) {
+    if lives > LIVES_MANY {
+        tracing::warn!(
+            lives,
+            "gossip lists many lives of nodes, and ends at 896: a node starts again and again, \
+             look for it with 'quorate status' and stop it"
+        );
+    }
+}
+
+/// Tells why gossip ended.
+async fn tell_end(shared: Arc<Shared>, end: impl Future<Output = anyhow::Result<()>>) {
+    let reason = match end.await {
+        Ok(()) => "it was shut down".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    tracing::error!(%reason, "gossip has ended: this node does not hear any more who lives");
+    shared.ended.send_replace(Some(reason));
+}
+
+/// Where nodes were that are not listed any more: after a long split nobody else may know them.
+#[derive(Default)]
+struct Strayed {
+    met: BTreeMap<NodeId, SocketAddr>,
+    last: Option<NodeId>,
+}
+
+impl Strayed {
+    /// Remembers who is listed, and names the next one to call of those who are not.
+    fn next(&mut self, listed: &[PeerState]) -> Option<SocketAddr> {
+        for peer in listed {
+            if self.met.len() < STRAYED_MAX || self.met.contains_key(&peer.node) {
+                self.met.insert(peer.node, peer.peer_address);
+            }
+        }
+        let is_missing = |node: &NodeId| listed.iter().all(|peer| peer.node != *node);
+        let missing = || self.met.iter().filter(|(node, _)| is_missing(node));
+        let after = missing().find(|(node, _)| self.last.is_none_or(|last| **node > last));
+        let (node, address) = after.or_else(|| missing().next())?;
+        self.last = Some(*node);
+        Some(*address)
     }
 }
 
@@ -297,5 +383,34 @@ impl Socket for RoadEnd {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(id: u8) -> PeerState {
+        PeerState {
+            node: NodeId::from_bytes([id; 16]),
+            boot: 1,
+            peer_address: SocketAddr::from(([10, 0, 0, id], 1)),
+            liveness: Liveness::Down,
+            facts: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn who_is_not_listed_any_more_is_called_in_turn_until_it_is_listed_again() {
+        let mut strayed = Strayed::default();
+        let all: Vec<PeerState> = (1..=4).map(peer).collect();
+
+        assert_eq!(strayed.next(&all), None);
+        let left = &all[..2];
+        let called: Vec<_> = (0..3).filter_map(|_| strayed.next(left)).collect();
+        let place = |id: u8| peer(id).peer_address;
+        assert_eq!(called, [place(3), place(4), place(3)]);
+        assert_eq!(strayed.next(&all[..3]), Some(place(4)));
+        assert_eq!(strayed.next(&all), None);
     }
 }

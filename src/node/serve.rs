@@ -55,7 +55,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         settings,
         foundation,
         Arc::clone(&transport) as Arc<dyn Transport>,
-        gossip as Arc<dyn Gossip>,
+        Arc::clone(&gossip) as Arc<dyn Gossip>,
     )
     .await
     .context("the node cannot start")?;
@@ -63,7 +63,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let site = node.coordinator.site();
     tracing::info!(node = %site.node, boot = site.boot, "the node serves");
 
-    let told = until_told(node.membership.verdict()).await;
+    let told = until_told(node.membership.verdict(), gossip.ended()).await;
     tracing::info!("stopping: requests under way may finish");
     let stops = servers.into_iter().map(|server| server.stop(STOP_GRACE));
     futures_util::future::join_all(stops).await;
@@ -289,7 +289,10 @@ fn server_certificate(config: &Config) -> anyhow::Result<Tls> {
 }
 
 /// Resolves when the process is told to stop, or must not go on.
-async fn until_told(mut verdict: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
+async fn until_told(
+    mut verdict: watch::Receiver<Option<String>>,
+    mut gossip_ended: watch::Receiver<Option<String>>,
+) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     tokio::select! {
@@ -298,6 +301,10 @@ async fn until_told(mut verdict: watch::Receiver<Option<String>>) -> anyhow::Res
         Ok(reason) = verdict.wait_for(Option::is_some) => {
             bail!("{}", reason.clone().unwrap_or_default())
         }
+        Ok(reason) = gossip_ended.wait_for(Option::is_some) => bail!(
+            "gossip has ended, so this node stops ({}); start it again",
+            reason.clone().unwrap_or_default()
+        ),
         interrupted = tokio::signal::ctrl_c() => interrupted.context("SIGINT cannot be watched"),
     }
 }

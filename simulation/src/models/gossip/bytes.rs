@@ -27,7 +27,7 @@ pub const MESSAGE_BYTES_MAX: usize = 65_507;
 /// the signs of life. Without the overhead of QUIC, UDP and IP, which is about 4 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Traffic {
-    /// How many nodes there are. Former lives of restarted nodes count too, for 12 h.
+    /// How many nodes there are. Former lives of restarted nodes count too, for 10 min.
     pub nodes: usize,
     /// The bytes of one digest.
     pub digest: usize,
