@@ -10,4 +10,4 @@ mod leaf;
 mod tree;
 
 pub use leaf::{Leaf, RowHash};
-pub use tree::{LeafSet, LeafSums, Root};
+pub use tree::{Fingerprint, LeafSet, LeafSums, Root};

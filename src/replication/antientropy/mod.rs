@@ -42,6 +42,7 @@ mod pair;
 mod proof;
 mod purge;
 mod recount;
+mod roots;
 mod round;
 mod scheduler;
 mod serve;

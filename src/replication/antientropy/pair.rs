@@ -74,9 +74,10 @@ impl Repair {
         let my_floor = self.floors.of(scope.partition).purged;
         let partition = scope.partition;
         let trees = self.rows().scan_with(move |meta| local::read_trees(meta, partition)).await?;
-        let shared = || trees.sums.iter().filter(|(tree, _)| tree.n >= least);
-        let roots = shared().map(|(tree, sums)| TreeRoot { tree: *tree, root: sums.root() });
-        let ask = Ask::Compare { roots: roots.collect() };
+        let roots = self.roots.of(partition, &trees.sums).into_iter();
+        let shared = roots.filter(|(tree, _)| tree.n >= least);
+        let roots = shared.map(|(tree, root)| TreeRoot { tree, root }).collect();
+        let ask = Ask::Compare { roots };
         let (reply, _) = self.ask(scope, peer, ask, Bytes::new()).await?;
         let RepairReply::Compared { floor, missing, differing, standing } = reply else {
             return Err(unexpected(&reply));
@@ -337,7 +338,7 @@ impl Meeting<'_> {
 /// The trees of `mine` whose roots differ from those that a peer told, and those that it has and
 /// this node has not; rows with fewer copies than `least` are not shared with it.
 pub(super) fn differing(
-    mine: &std::collections::BTreeMap<TreeName, LeafSums>,
+    mine: &std::collections::BTreeMap<TreeName, Root>,
     told: &[TreeRoot],
     least: u8,
 ) -> Vec<TreeName> {
@@ -347,7 +348,7 @@ pub(super) fn differing(
     let unknown = told.iter().map(|told| told.tree).filter(|tree| !mine.contains_key(tree));
     let mut trees: Vec<TreeName> = mine.keys().copied().chain(unknown).collect();
     trees.retain(|tree| {
-        let root = mine.get(tree).map_or(Root::EMPTY, LeafSums::root);
+        let root = mine.get(tree).copied().unwrap_or(Root::EMPTY);
         tree.n >= least && root != theirs(tree)
     });
     trees

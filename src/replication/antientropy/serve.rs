@@ -187,7 +187,8 @@ impl Repair {
         let began = self.site().now();
         let trees = self.rows().scan_with(move |meta| local::read_trees(meta, partition)).await?;
         let my_floor = self.floors.of(partition).purged;
-        let differing = differing(&trees.sums, roots, least);
+        let mine = self.roots.of(partition, &trees.sums);
+        let differing = differing(&mine, roots, least);
         if differing.is_empty() && my_floor == floor {
             let missing = trees.missing;
             self.note_exchange(partition, peer, Exchanged { began, missing, peer: standing });
