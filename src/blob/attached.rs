@@ -5,8 +5,8 @@
 //!   preference list keeps the body for it; at strict levels it is done without while enough are
 //!   left.
 //! - *The quorum is reached before the last owner answers.* The rest goes on behind the client's
-//!   back, stand-ins included; beyond a bound it is dropped, and the owner fetches the bytes when
-//!   it hears of them.
+//!   back, stand-ins included; beyond a bound it is dropped. What an owner then lacks it is told of
+//!   by a round of repair, soon.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -209,15 +209,24 @@ impl Spread {
     /// beyond a bound a slow owner is not waited for.
     fn go_on_behind(mut self) {
         if self.answers.is_empty() {
+            self.note_missed();
             return;
         }
-        let Ok(place) = Arc::clone(&self.blobs.late).try_acquire_owned() else { return };
+        let Ok(place) = Arc::clone(&self.blobs.late).try_acquire_owned() else {
+            self.note_missed();
+            return;
+        };
         let tasks = Arc::clone(&self.blobs.coordinator.site().tasks);
         let rest = async move {
             while matches!(self.step().await, Ok(true)) {}
+            self.note_missed();
             drop(place);
         };
         tasks.spawn("late attached", rest.boxed()).detach();
+    }
+
+    fn note_missed(&self) {
+        self.blobs.coordinator.note_missed(self.plan.partition, &self.tally.unfilled());
     }
 
     fn refused(self) -> BlobError {

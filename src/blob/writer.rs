@@ -6,8 +6,8 @@
 //!   and owes it a delivery, at strict levels the lane is left out while a quorum remains.
 //! - *A lane breaks off at once.* At sloppy levels somebody else takes it over, as long as the
 //!   first chunks are still at hand.
-//! - *A lane breaks off later.* The others go on while enough are left; the owner fetches the
-//!   extent when it hears of it.
+//! - *A lane breaks off later.* The others go on while enough are left; the owner is told of the
+//!   extent by a round of repair, soon, and fetches it.
 
 use std::collections::VecDeque;
 
@@ -272,27 +272,61 @@ impl Flight {
 
     /// Waits until enough nodes have sealed; the others go on behind.
     async fn sealed(mut self) -> Result<ExtentRef, BlobError> {
-        let mut verdicts: FuturesUnordered<BoxFuture<'_, Result<(), LaneError>>> =
+        let mut verdicts: FuturesUnordered<BoxFuture<'static, Verdict>> =
             std::mem::take(&mut self.lanes).into_iter().map(verdict_of).collect();
+        let mut missed = self.plan.owners.clone();
         let mut sealed = 0;
-        while let Some(verdict) = verdicts.next().await {
+        while let Some((owner, verdict)) = verdicts.next().await {
             match verdict {
-                Ok(()) => sealed += 1,
+                Ok(()) => {
+                    sealed += 1;
+                    missed.retain(|missed| *missed != owner);
+                }
                 Err(error) => self.errors.push(error),
             }
             if sealed >= self.plan.writes() {
-                return Ok(ExtentRef { id: self.id, length: self.length });
+                let extent = ExtentRef { id: self.id, length: self.length };
+                self.go_on_behind(verdicts, missed);
+                return Ok(extent);
             }
         }
         Err(too_few(&self.plan, self.errors))
     }
+
+    /// Hears what becomes of the last lanes, and notes whose extent is missing then. Their chunks
+    /// are held by the lanes, which are bounded and end by themselves.
+    fn go_on_behind(
+        self,
+        mut verdicts: FuturesUnordered<BoxFuture<'static, Verdict>>,
+        mut missed: Vec<NodeId>,
+    ) {
+        let (blobs, partition) = (self.blobs, self.plan.partition);
+        if verdicts.is_empty() {
+            blobs.coordinator.note_missed(partition, &missed);
+            return;
+        }
+        let tasks = std::sync::Arc::clone(&blobs.coordinator.site().tasks);
+        let rest = async move {
+            while let Some((owner, verdict)) = verdicts.next().await {
+                if verdict.is_ok() {
+                    missed.retain(|missed| *missed != owner);
+                }
+            }
+            blobs.coordinator.note_missed(partition, &missed);
+        };
+        tasks.spawn("late extent lanes", rest.boxed()).detach();
+    }
 }
 
+/// What came of the lane that fills an owner's place.
+type Verdict = (NodeId, Result<(), LaneError>);
+
 /// What comes of a lane on which everything was sent.
-fn verdict_of(lane: Lane) -> BoxFuture<'static, Result<(), LaneError>> {
+fn verdict_of(lane: Lane) -> BoxFuture<'static, Verdict> {
     async move {
+        let owner = lane.owner();
         let ended = || Err(LaneError::Failed("its lane ended".into()));
-        lane.verdict.await.unwrap_or_else(|_| ended())
+        (owner, lane.verdict.await.unwrap_or_else(|_| ended()))
     }
     .boxed()
 }

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use crate::codec::{decode_message, encode_message};
 use crate::env::mutation::{Mutation, is_planted};
 use crate::env::{Monotonic, deadline_in};
-use crate::membership::LayoutHolder;
+use crate::membership::{LayoutHolder, Liveness};
 use crate::net::{Message, PeerError, Transport};
 use crate::ring::{Layout, Partition};
 use crate::types::NodeId;
@@ -134,6 +134,16 @@ impl Coordinator {
             standing: Arc::new(AlwaysCounted),
             kept,
             unsettled,
+        }
+    }
+
+    /// These owners have not got something of a partition that was acknowledged, nor has anybody
+    /// for them: those that are there are brought up soon, those that are away when they return.
+    pub(crate) fn note_missed(&self, partition: Partition, owners: &[NodeId]) {
+        let me = self.site.node;
+        let there = |owner: &NodeId| *owner == me || self.peers.liveness(*owner) == Liveness::Up;
+        if owners.iter().any(there) {
+            self.unsettled.note(partition);
         }
     }
 

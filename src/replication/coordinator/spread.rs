@@ -199,6 +199,8 @@ impl Spreading {
     /// Lets late owners take the write behind the client's back; each call has its deadline.
     fn go_on_behind(mut self) {
         if self.answers.is_empty() {
+            // A refusal may have come before the quorum was reached.
+            self.note_missed();
             return;
         }
         // Late answers hold their records and bytes: beyond a bound they are given up, and the
@@ -220,15 +222,8 @@ impl Spreading {
         tasks.spawn("late write answers", late.boxed()).detach();
     }
 
-    /// An owner that is there and has not the write, nor anybody for it, is brought up soon.
     fn note_missed(&self) {
-        let me = self.coordinator.site.node;
-        let there = |owner: &NodeId| {
-            *owner == me || self.coordinator.peers.liveness(*owner) == Liveness::Up
-        };
-        if self.tally.unfilled().iter().any(there) {
-            self.coordinator.unsettled.note(self.plan.partition);
-        }
+        self.coordinator.note_missed(self.plan.partition, &self.tally.unfilled());
     }
 
     fn refused(self) -> ReplicationError {
