@@ -19,6 +19,7 @@ use quorate::store::Family;
 use quorate::types::{Key, NodeId};
 use quorate_simulation::cluster::{Cluster, ClusterOptions};
 use quorate_simulation::entropy::Seed;
+use quorate_simulation::faults::{self, Fault, Kind, Machines};
 use quorate_simulation::world::{World, WorldOptions, simulate};
 
 const BUCKET: &str = "repaired";
@@ -88,8 +89,11 @@ impl Lab {
     }
 
     async fn put(&self, via: u8, number: u32) {
+        self.put_bytes(via, number, Bytes::from(format!("body of {number}"))).await;
+    }
+
+    async fn put_bytes(&self, via: u8, number: u32, bytes: Bytes) {
         let key = key(number);
-        let bytes = Bytes::from(format!("body of {number}"));
         let (catalog, bucket) = (self.node(via).catalog.clone(), self.bucket(via));
         let object = || NewObject { headers: Vec::new(), checksum: None };
         let mut body = Body(Some(bytes.clone()));
@@ -293,6 +297,85 @@ fn an_owner_that_missed_writes_gets_them_soon_and_little_else() {
         let moved = nodes[&Lab::id(3)].rows_pulled;
         assert!((50..=75).contains(&moved), "{moved} rows came for 50 that were missed");
         lab.until_proven(30).await;
+        lab.end();
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_owner_that_was_there_and_missed_bytes_gets_them_soon() {
+    simulate(async {
+        let lab = Lab::with(14, 3, Level::Strict, RepairSettings::default()).await;
+        lab.until_proven(60).await;
+        let full = Fault::at(Kind::DiskFull, Lab::id(3));
+        lab.cluster.strike(full);
+        for number in 0..5 {
+            lab.put_bytes(1, number, Bytes::from(vec![number as u8; 300_000])).await;
+        }
+        let held = async |number| {
+            let held = lab.node(number).blobs.segments().held(None, 100).await.unwrap();
+            held.into_iter().map(|held| held.extent).collect::<Vec<_>>()
+        };
+        assert_eq!(held(1).await.len(), 5);
+        assert_eq!(held(3).await, []);
+        lab.cluster.relieve(full);
+
+        // The routine round would come after ten minutes.
+        for _ in 0..60 {
+            if held(3).await == held(1).await && lab.objects(3) == lab.objects(1) {
+                return lab.end();
+            }
+            lab.sleep(1).await;
+        }
+        panic!("{:?} of {:?}", held(3).await, held(1).await);
+    })
+    .unwrap();
+}
+
+/// Bytes that one machine sealed for a put that failed, and lost with its disks after it had told
+/// the others that they should exist.
+#[test]
+fn bytes_that_nobody_has_keep_no_emptied_member_from_counting_and_are_freed() {
+    simulate(async {
+        let lab = Lab::with(15, 3, Level::Strict, quick()).await;
+        for number in 0..20 {
+            lab.put(1, number).await;
+        }
+        lab.until_proven(60).await;
+        faults::cut_off(lab.cluster.world(), &[Lab::id(1)]);
+        let (catalog, bucket) = (lab.node(1).catalog.clone(), lab.bucket(1));
+        let mut body = Body(Some(Bytes::from(vec![7; 300_000])));
+        let object = NewObject { headers: Vec::new(), checksum: None };
+        let put = catalog.put_object(&bucket, key(99), object, &mut body).await;
+        assert!(put.is_err());
+        assert_eq!(lab.node(1).blobs.segments().held(None, 9).await.unwrap().len(), 1);
+        drop(catalog);
+
+        let machines: &dyn Machines = &lab.cluster;
+        faults::heal(lab.cluster.world(), &lab.cluster.world().nodes(), machines);
+        let wanted = |number| {
+            let rows = lab.cluster.rows(Lab::id(number));
+            rows.keys().filter(|(family, _)| *family == Family::Fetches).count()
+        };
+        for _ in 0..20_000 {
+            if wanted(2) == 1 && wanted(3) == 1 {
+                break;
+            }
+            lab.cluster.world().time().sleep(Duration::from_millis(1)).await;
+        }
+        lab.cluster.wipe(Lab::id(1)).unwrap();
+        lab.cluster.start(Lab::id(1));
+        lab.sleep(1).await;
+        assert!(wanted(2) == 1 && wanted(3) == 1, "its bytes were only there");
+
+        lab.until(60, "it counts again", || {
+            let node = lab.cluster.node(Lab::id(1));
+            node.is_some_and(|node| !node.membership.identity().rebuilding)
+        })
+        .await;
+        lab.until(240, "nothing is wanted any more", || (1..=3).all(|node| wanted(node) == 0))
+            .await;
+        lab.until_proven(60).await;
         lab.end();
     })
     .unwrap();

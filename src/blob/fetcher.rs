@@ -5,6 +5,9 @@
 //!   what is good here already is read here.
 //! - *Nobody has the bytes now.* The fetch stays queued, durable, and is tried again later and
 //!   later, up to [`BACKOFF_MAX`].
+//! - *Nobody ever will*: the only node that had them lost its disks, and the write they belong to
+//!   was not acknowledged. They stay queued until the collector frees them, and keep nobody from
+//!   being rebuilt ([`Blobs::lacks_to_be_had`]).
 //! - *This node dies in the middle.* Chunks without a seal are nothing; the fetch begins anew.
 //! - *The extent goes meanwhile.* Its row says so when the bytes are sealed, and they are
 //!   forgotten again.
@@ -24,7 +27,8 @@ use crate::codec::{decode_format, encode_format};
 use crate::env::probe;
 use crate::env::{Clock, Monotonic, deadline_in, metrics, timeout_at};
 use crate::replication::{BytesHere, ReplicationError, Want};
-use crate::store::{Batch, Family, StoreError};
+use crate::ring::Partition;
+use crate::store::{Batch, Family, KeyRange, StoreError, Visit};
 use crate::types::ExtentId;
 
 use super::extent::{ExtentRef, chunks_of, extent_row};
@@ -83,7 +87,9 @@ struct Later {
 enum Fetched {
     /// The bytes are here, or are not wanted any more.
     Settled(u64),
-    /// Nobody had a good copy.
+    /// Nobody had a good copy within reach.
+    Failed,
+    /// Everybody was asked, and nobody has a copy.
     Nowhere,
 }
 
@@ -129,8 +135,40 @@ impl Blobs {
             from = page.1;
         }
         MISSING.set(i64::try_from(queued).unwrap_or(i64::MAX));
+        self.upkeep.nowhere.lock().retain(|extent| seen.contains_key(extent));
         *later = seen;
         Ok(())
+    }
+
+    fn note_whether_nowhere(&self, extent: ExtentId, fetched: &Fetched) {
+        let mut nowhere = self.upkeep.nowhere.lock();
+        if matches!(fetched, Fetched::Nowhere) {
+            if nowhere.insert(extent) {
+                tracing::warn!(%extent, "an extent's bytes are on no node that may have them");
+            }
+        } else {
+            nowhere.remove(&extent);
+        }
+    }
+
+    /// Whether this node lacks bytes of a partition that somebody may have.
+    ///
+    /// # Errors
+    /// If the queue cannot be read.
+    pub async fn lacks_to_be_had(&self, partition: Partition) -> Result<bool, ReplicationError> {
+        let upkeep = Arc::clone(&self.upkeep);
+        let rows = self.coordinator.replica().rows();
+        let lacks = rows.scan_with(move |meta| {
+            let mut lacks = false;
+            let range = KeyRange::prefix(partition.to_be_bytes().to_vec());
+            meta.scan(Family::Fetches, &range, &mut |key, _| {
+                let wanted = Wanted::parse(key).map(|wanted| wanted.extent);
+                lacks = wanted.is_none_or(|extent| !upkeep.nowhere.lock().contains(&extent));
+                if lacks { Visit::Stop } else { Visit::Next }
+            })?;
+            Ok(lacks)
+        });
+        Ok(lacks.await?)
     }
 
     /// Fetches these, a few at once, and notes in `seen` which to try again.
@@ -150,7 +188,9 @@ impl Blobs {
                 under_way.push(async move { (wanted.extent, self.fetch_paced(&wanted).await) });
             }
             let Some((extent, fetched)) = under_way.next().await else { return Ok(()) };
-            if let Fetched::Nowhere = fetched? {
+            let fetched = fetched?;
+            self.note_whether_nowhere(extent, &fetched);
+            if !matches!(fetched, Fetched::Settled(_)) {
                 FAILED.inc();
                 let wait = later.get(&extent).map_or(BACKOFF_MIN, |later| later.wait * 2);
                 let wait = wait.min(BACKOFF_MAX);
@@ -171,11 +211,11 @@ impl Blobs {
             }
             Some(Err(error)) => {
                 tracing::warn!(extent = %wanted.extent, %error, "an extent cannot be fetched");
-                Fetched::Nowhere
+                Fetched::Failed
             }
             None => {
                 self.segments.abandon(wanted.extent, WHOLE);
-                Fetched::Nowhere
+                Fetched::Failed
             }
         };
         if let Fetched::Settled(bytes) = fetched {
@@ -202,7 +242,8 @@ impl Blobs {
             };
             if let Err(error) = self.bring(&placed, &row).await {
                 tracing::debug!(extent = %wanted.extent, %error, "no good copy within reach");
-                return Ok(Fetched::Nowhere);
+                let nowhere = matches!(error, BlobError::Nowhere { .. });
+                return Ok(if nowhere { Fetched::Nowhere } else { Fetched::Failed });
             }
             FETCHED.inc();
             probe::sometimes("an extent is fetched");

@@ -1,5 +1,6 @@
 //! Reading: one verified copy, chunk by chunk, from whichever owner has it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -157,6 +158,7 @@ impl Blobs {
         let plan = self.plan(&placed.routing, n)?;
         let mut progress = Progress::new(placed.extent, range);
         let mut reasons = Vec::new();
+        let mut lack = BTreeSet::new();
         for node in self.sources(&plan, n) {
             let passed = if node == self.me() {
                 self.deliver_own(placed, &mut progress, sink).await
@@ -166,13 +168,21 @@ impl Blobs {
             match passed {
                 Ok(Delivered::All) => return Ok(true),
                 Ok(Delivered::SinkClosed) => return Ok(false),
-                Err(reason) => {
+                Err(Unread { reason, absent }) => {
                     tracing::debug!(extent = %placed.extent.id, %node, reason, "next node");
                     reasons.push(format!("{}: {reason}", node.short()));
+                    if absent {
+                        lack.insert(node);
+                    }
                 }
             }
         }
-        Err(BlobError::Unreadable { extent: placed.extent.id, reason: reasons.join("; ") })
+        let (extent, reason) = (placed.extent.id, reasons.join("; "));
+        let list = plan.layout.preference_list(plan.partition);
+        if list.all().iter().all(|node| lack.contains(node)) {
+            return Err(BlobError::Nowhere { extent, reason });
+        }
+        Err(BlobError::Unreadable { extent, reason })
     }
 
     /// Who may have a copy, in the order in which they are asked: the owners, nearest first;
@@ -191,7 +201,7 @@ impl Blobs {
         placed: &Placed,
         progress: &mut Progress,
         sink: &mut Sink<'_>,
-    ) -> Result<Delivered, String> {
+    ) -> Result<Delivered, Unread> {
         while let Some(first) = progress.next() {
             // A few chunks for each hop to the disk's threads; no more, or memory grows.
             let until = (progress.last + 1).min(first + HOP_CHUNKS);
@@ -199,7 +209,7 @@ impl Blobs {
             let chunks = read.map_err(|error| self.unread_own(placed, &error))?;
             let Some(chunks) = chunks.filter(|chunks| !chunks.is_empty()) else {
                 self.missed(placed.extent.id, &placed.routing);
-                return Err("not here".into());
+                return Err(Unread { reason: "not here".into(), absent: true });
             };
             for chunk in chunks {
                 let (crc, payload) = chunk.map_err(|error| self.unread_own(placed, &error))?;
@@ -225,7 +235,7 @@ impl Blobs {
         placed: &Placed,
         progress: &mut Progress,
         sink: &mut Sink<'_>,
-    ) -> Result<Delivered, String> {
+    ) -> Result<Delivered, Unread> {
         let Some(first) = progress.next() else {
             return Ok(Delivered::All);
         };
@@ -268,12 +278,31 @@ impl Blobs {
     }
 }
 
-fn refuse_bad_header(header: &[u8], expected: u32) -> Result<(), String> {
+fn refuse_bad_header(header: &[u8], expected: u32) -> Result<(), Unread> {
     match PieceHeader::decode(header) {
         Some(PieceHeader::Chunk { number, .. }) if number == expected => Ok(()),
-        Some(PieceHeader::Missing) => Err("not there".into()),
+        Some(PieceHeader::Missing) => Err(Unread { reason: "not there".into(), absent: true }),
         Some(PieceHeader::Damaged) => Err("damaged there".into()),
         _ => Err("an unexpected piece".into()),
+    }
+}
+
+/// Why a node did not deliver.
+struct Unread {
+    reason: String,
+    /// Whether it certainly has no copy.
+    absent: bool,
+}
+
+impl From<String> for Unread {
+    fn from(reason: String) -> Self {
+        Self { reason, absent: false }
+    }
+}
+
+impl From<&str> for Unread {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
     }
 }
 

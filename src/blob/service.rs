@@ -55,6 +55,14 @@ pub enum BlobError {
         /// What the owners said.
         reason: String,
     },
+    /// Nobody has it: each node that may have a copy was asked, and has none.
+    #[error("extent {extent}: nobody has it: {reason}")]
+    Nowhere {
+        /// The extent.
+        extent: ExtentId,
+        /// What the nodes said.
+        reason: String,
+    },
     /// There is no layout, or a message was malformed.
     #[error(transparent)]
     Replication(#[from] ReplicationError),

@@ -41,6 +41,8 @@ impl Default for UpkeepSettings {
 pub(super) struct Upkeep {
     /// Extents whose rows were purged before their bytes were registered here.
     pub(super) outlived: Mutex<BTreeMap<ExtentId, ExtentRecord>>,
+    /// Queued extents that nobody had when they were fetched last.
+    pub(super) nowhere: Mutex<BTreeSet<ExtentId>>,
     /// Extents whose rows are being looked at.
     looking: Mutex<BTreeSet<ExtentId>>,
 }

@@ -165,7 +165,9 @@ impl From<BlobError> for CatalogError {
                 Self::Unavailable { outcome: Outcome::None, reason: error.to_string() }
             }
             BlobError::Full(reason) => Self::Full { reason },
-            BlobError::Unreadable { .. } => Self::BytesUnavailable { reason: error.to_string() },
+            BlobError::Unreadable { .. } | BlobError::Nowhere { .. } => {
+                Self::BytesUnavailable { reason: error.to_string() }
+            }
             BlobError::Replication(error) => error.into(),
         }
     }

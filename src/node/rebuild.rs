@@ -1,5 +1,6 @@
 //! The way back of a node that lost its folder: a partition counts again once enough of its other
-//! owners have exchanged it with this node since it came back, bytes included (DESIGN §4).
+//! owners have exchanged it with this node since it came back, bytes included (DESIGN §4): all
+//! that anybody has. What nobody has keeps no partition from counting, and is told in `status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -82,7 +83,7 @@ impl Node {
             let met = self.repair.exchanged(partition);
             let node = self.coordinator.site().node;
             if !met_enough(list.all(), node, &copies, &met)
-                || self.repair.missing_here(partition).await? > 0
+                || self.blobs.lacks_to_be_had(partition).await?
             {
                 continue;
             }

@@ -85,6 +85,14 @@ pub(super) fn agreeing(
     agreeing
 }
 
+/// Whether every two of these owners completed an exchange: then each has each row of the others,
+/// whatever bytes they lack.
+pub(super) fn all_met(owners: &[NodeId], complete: &BTreeSet<(NodeId, NodeId)>) -> bool {
+    let met = |a: NodeId, b: NodeId| complete.contains(&(a, b)) || complete.contains(&(b, a));
+    let mut places = owners.iter().enumerate();
+    places.all(|(place, one)| owners[..place].iter().all(|other| met(*one, *other)))
+}
+
 /// The proofs that this node knows, and their durable copies.
 pub(super) struct Proofs {
     rows: Rows,
@@ -149,7 +157,7 @@ impl Proofs {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::{Proof, Proven, agreeing};
+    use super::{Proof, Proven, agreeing, all_met};
     use crate::causality::HybridTime;
     use crate::types::NodeId;
     use proptest::prelude::*;
@@ -182,6 +190,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn owners_that_lack_bytes_have_met_all_the_same() {
+        let owners = [node(1), node(2), node(3)];
+        let mut complete = BTreeSet::from([(node(2), node(1)), (node(2), node(3))]);
+
+        assert!(!all_met(&owners, &complete));
+        complete.insert((node(1), node(3)));
+        assert!(all_met(&owners, &complete));
+        assert!(all_met(&owners[..1], &BTreeSet::new()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::agenda::Outcome;
 use super::figures;
 use super::local;
 use super::message::{Ask, PairReport, RepairReply};
-use super::proof::{Proof, agreeing};
+use super::proof::{Proof, agreeing, all_met};
 use super::service::{Repair, Scope, unavailable, unexpected};
 
 /// How long two other owners may exchange before their round goes on without them. What they
@@ -90,7 +90,10 @@ impl Repair {
         let (full, agreed) = (proof.is_full(), proof.copies.len() == living.len());
         self.tell(&scope, proof).await?;
         probe::crash_point("proven, not yet purged");
-        if let (true, Some(fence)) = (full || by_age, fence) {
+        // Tombstones wait for rows, not for bytes: some may be lost for good, and the orphans
+        // among them are freed only when the floor rises.
+        let same_rows = living.len() == owners.len() && all_met(&living, &exchanges.complete);
+        if let (true, Some(fence)) = (same_rows || by_age, fence) {
             self.purge_all(&scope, &owners, fence).await;
         }
         let outcome =

@@ -30,6 +30,7 @@ use super::figures;
 use super::inventory::NodeRepair;
 use super::message::{Ask, REPAIR_SERVICE, RepairReply, RepairRequest};
 use super::proof::Proofs;
+use super::roots::Roots;
 
 /// The row of this node's own facts that says that repair is paused.
 const PAUSED_KEY: &[u8] = b"repair|paused";
@@ -101,6 +102,7 @@ pub struct Repair {
     pub(super) floors: Arc<Floors>,
     pub(super) settings: RepairSettings,
     pub(super) proofs: Proofs,
+    pub(super) roots: Roots,
     pub(super) agenda: Mutex<Agenda>,
     pub(super) wake: Notify,
     pub(super) scans: Semaphore,
@@ -151,6 +153,7 @@ impl Repair {
             floors,
             settings,
             proofs: Proofs::open(rows)?,
+            roots: Roots::default(),
             agenda: Mutex::default(),
             wake: Notify::new(),
             scans: Semaphore::new(SCANS_MAX),
@@ -186,16 +189,6 @@ impl Repair {
         let exchanged = self.exchanged.lock();
         let of = exchanged.range((partition, low)..=(partition, high));
         of.map(|((_, peer), exchanged)| (*peer, *exchanged)).collect()
-    }
-
-    /// How many rows of a partition lack bytes here.
-    ///
-    /// # Errors
-    /// If storage fails.
-    pub async fn missing_here(&self, partition: Partition) -> Result<u64, ReplicationError> {
-        let missing =
-            self.rows().scan_with(move |meta| super::local::read_missing(meta, partition));
-        Ok(missing.await?)
     }
 
     pub(super) fn note_exchange(&self, partition: Partition, peer: NodeId, what: Exchanged) {
