@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quorate_simulation::scenario::{self, Scenario};
+use tracing_subscriber::EnvFilter;
 
 /// Deterministic simulation of a cluster: the same seed is the same run, everywhere.
 #[derive(Parser)]
@@ -19,6 +20,10 @@ pub(crate) struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     seeds: seeds::Arguments,
+    /// What the nodes log goes to standard error, as far as this filter lets it, such as
+    /// quorate=debug.
+    #[arg(long, global = true)]
+    log: Option<EnvFilter>,
 }
 
 #[derive(Subcommand)]
@@ -31,6 +36,10 @@ enum Command {
 
 /// Does what it was told.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(filter) = arguments.log {
+        let format = tracing_subscriber::fmt().without_time().with_writer(std::io::stderr);
+        format.with_env_filter(filter).init();
+    }
     let good = match arguments.command {
         None => seeds::run(&arguments.seeds)?,
         Some(Command::Replay(arguments)) => failure::replay(&arguments)?,
