@@ -11,6 +11,7 @@ FOR ?= 30
 WORKLOADS ?= register,delete-recreate,lww,list,set,multipart,siblings
 MIXES ?= p,d,s,m,x,c,cp,cdp,scmdp
 SEED ?= 1
+REPORTS ?= $(CARGO_TARGET_DIR)/partition-tests
 E2E_ARGS ?=
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
@@ -99,7 +100,8 @@ fault-deps:
 
 jepsen: build fault-deps ## Run workloads under mixes of faults (WORKLOADS, MIXES, FOR=30 seconds each: 75 minutes)
 	$(CARGO) run --release --locked -p quorate-jepsen -- matrix --workloads "$(WORKLOADS)" \
-		--mixes "$(MIXES)" --seconds $(FOR) --seed $(SEED) --binary "$(QUORATE_BIN)"
+		--mixes "$(MIXES)" --seconds $(FOR) --seed $(SEED) --binary "$(QUORATE_BIN)" \
+		--reports "$(REPORTS)"
 
 jepsen-slice: build fault-deps ## Run a few minutes of that (SEED=1)
 	$(CARGO) build --release --locked -p quorate-jepsen

@@ -114,7 +114,7 @@ impl Subject {
         let entries = read(&self.file)?;
         let demands = self.demands(&entries);
         let verdicts = suite::check(&entries, &demands)?;
-        println!("held to: {}", promised(&demands));
+        println!("held to: {}", demands.told());
         for verdict in &verdicts {
             tell(verdict);
         }
@@ -127,7 +127,7 @@ impl Subject {
         let verdicts = suite::check(&entries, &demands)?;
         let title = self.file.display().to_string();
         let mut report = Report::of(&title, &entries, verdicts)?;
-        report.promised = promised(&demands);
+        report.promised = demands.told();
         print!("{}", text(&report));
         if let Some(html) = html {
             write(html, &page(&report))?;
@@ -159,20 +159,6 @@ impl Subject {
         }
         demands
     }
-}
-
-fn promised(demands: &Demands) -> String {
-    let promise = match demands.promise {
-        Promise::Linearizable => "linearizable (strong)",
-        Promise::Regular => "regular (strict)",
-        Promise::Converging => "converging (eventual)",
-    };
-    let workload = format!("{:?}", demands.workload).to_lowercase();
-    format!(
-        "{workload}, {promise}; clocks within {} ms, all served {:.1} s after the last fault",
-        demands.skew.as_millis(),
-        demands.progress_within.as_secs_f64()
-    )
 }
 
 fn tell(verdict: &Verdict) {

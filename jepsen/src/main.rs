@@ -13,6 +13,7 @@ use quorate_jepsen::folder::sweep;
 use quorate_jepsen::inspect::Inspect;
 use quorate_jepsen::matrix::{Matrix, all_held, possible, table};
 use quorate_jepsen::nemesis::Mix;
+use quorate_jepsen::report::shelf::Shelf;
 use quorate_jepsen::run::{Order, Ran, run as run_one};
 use quorate_jepsen::scenario::{Options, Verdict, kill_all, kill_one};
 use quorate_jepsen::split_sides::{Conflicts, split_sides};
@@ -94,13 +95,13 @@ struct Many {
 }
 
 impl Many {
-    fn matrix(self) -> Matrix {
+    fn matrix(self) -> anyhow::Result<Matrix> {
         let Self { mut workloads, mixes, size, common } = self;
         if workloads.is_empty() {
             workloads = Workload::all();
         }
         let one = One { workload: Workload::Register, mix: Mix::default(), size, common };
-        Matrix { workloads, mixes, base: one.order() }
+        Ok(Matrix { workloads, mixes, base: one.order()? })
     }
 }
 
@@ -109,6 +110,9 @@ struct Size {
     /// How many nodes, 3 to 7.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: u8,
+    /// Keep the history and a page of each run, and a page that lists them, in this folder.
+    #[arg(long)]
+    reports: Option<PathBuf>,
     /// How many clients, 4 to 20.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=20))]
     clients: u8,
@@ -127,8 +131,10 @@ struct One {
 }
 
 impl One {
-    fn order(self) -> Order {
-        Order {
+    fn order(self) -> anyhow::Result<Order> {
+        let shelf = self.size.reports.as_deref().map(Shelf::open).transpose()?;
+        Ok(Order {
+            shelf,
             binary: self.common.binary,
             workload: self.workload,
             mix: self.mix,
@@ -137,7 +143,7 @@ impl One {
             span: Duration::from_secs(self.common.seconds),
             seed: self.common.seed,
             history: self.common.history,
-        }
+        })
     }
 }
 
@@ -201,7 +207,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<ExitCode> {
         Scenario::KillAll(common) => ("kill-all", kill_all(&common.options()).await?),
         Scenario::Inspect(inspect) => return Ok(ExitCode::from(inspect.run())),
         Scenario::Run(one) => {
-            let mut order = one.order();
+            let mut order = one.order()?;
             order.mix = match possible(order.workload, &order.mix) {
                 Ok(mix) => mix,
                 Err(why) => {
@@ -216,7 +222,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<ExitCode> {
             let mut tell = |_: &Order, ran: &Ran| {
                 show(ran);
             };
-            let results = many.matrix().run(&clock, &mut tell).await?;
+            let results = many.matrix()?.run(&clock, &mut tell).await?;
             println!("{}", table(&results));
             return Ok(if all_held(&results) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -249,6 +255,9 @@ fn show(ran: &Ran) -> ExitCode {
     }
     if let Some(folder) = &ran.folder {
         println!("the nodes' folders and logs are kept in {}", folder.display());
+    }
+    if let Some(page) = &ran.page {
+        println!("page: {}", page.display());
     }
     if ran.is_idle() {
         println!("NO FAULT TOOK EFFECT: this run proves nothing");

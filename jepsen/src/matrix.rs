@@ -7,8 +7,10 @@ use anyhow::Context;
 use quorate::env::{Clock, OsClock};
 
 use crate::arena::library;
+use crate::checker::Finding;
 use crate::content::mix as scramble;
 use crate::nemesis::{Kind, Mix};
+use crate::report::shelf::Item;
 use crate::run::{Order, Ran, run};
 use crate::workload::Workload;
 
@@ -59,6 +61,7 @@ impl Matrix {
         tell: &mut dyn FnMut(&Order, &Ran),
     ) -> anyhow::Result<Vec<(String, Result)>> {
         let mut results: Vec<(String, Result)> = Vec::new();
+        let mut items = Vec::new();
         let pairs = self.mixes.iter().flat_map(|mix| self.workloads.iter().map(move |w| (w, mix)));
         for (number, (workload, mix)) in (0..).zip(pairs) {
             let name = format!("{workload} {mix}");
@@ -74,7 +77,9 @@ impl Matrix {
                 Ok(mix) => order.mix = mix,
                 Err(why) => {
                     println!("=== {name}: SKIPPED, {why}");
-                    results.push((name, Result::Skipped(why)));
+                    let skipped = Result::Skipped(why);
+                    items.push(item(&name, &skipped, None));
+                    results.push((name, skipped));
                     continue;
                 }
             }
@@ -86,7 +91,12 @@ impl Matrix {
             let took = clock.monotonic().since(began).as_secs();
             let result = Result::of(&ran);
             println!("=== {name}: {} in {took} s", word(&result));
+            items.push(item(&name, &result, Some(order.stem())));
             results.push((name, result));
+            if let Some(shelf) = &order.shelf {
+                // After each run: whoever breaks it off has the list all the same.
+                shelf.list("Partition tests", &items)?;
+            }
         }
         Ok(results)
     }
@@ -109,6 +119,19 @@ pub fn possible(workload: Workload, mix: &Mix) -> std::result::Result<Mix, Strin
     }
     println!("SKIPPED in {mix}: clock, for want of Debian's package libfaketime");
     Ok(rest)
+}
+
+fn item(name: &str, result: &Result, stem: Option<String>) -> Item {
+    let finding = match result {
+        Result::Held => Finding::Holds,
+        Result::Broke => Finding::Violated,
+        Result::Idle | Result::Skipped(_) => Finding::Unknown,
+    };
+    let outcome = match result {
+        Result::Skipped(why) => format!("skipped: {why}"),
+        other => word(other).to_owned(),
+    };
+    Item { name: name.to_owned(), outcome, finding, stem }
 }
 
 const fn word(result: &Result) -> &'static str {

@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::arena::{Arena, Clocks, Plan, library};
 use crate::checker::suite::{self, Demands, Promise, worst};
-use crate::checker::{Finding, Verdict};
+use crate::checker::{Finding, Verdict, Violation};
 use crate::client::Outcome;
 use crate::history::{History, parse};
 use crate::nemesis::{Effect, Kind, Mix, Nemesis, Schedule, tell};
 use crate::place::Tuning;
+use crate::report::shelf::Shelf;
 use crate::workload::{BUCKET, Ground, Workload};
 
 /// After healing, requests may still fail for so long.
@@ -45,8 +46,10 @@ pub struct Order {
     pub span: Duration,
     /// What everything follows from.
     pub seed: u64,
-    /// Where the history goes; beside the cluster if `None`.
+    /// Where the history goes; beside the cluster if `None`, or on the shelf if there is one.
     pub history: Option<PathBuf>,
+    /// Where histories and pages are kept.
+    pub shelf: Option<Shelf>,
 }
 
 /// What came of a run.
@@ -62,6 +65,18 @@ pub struct Ran {
     pub effects: Vec<Effect>,
     /// Where the nodes' folders and logs are, if they were kept.
     pub folder: Option<PathBuf>,
+    /// Where its page is, if there is a shelf.
+    pub page: Option<PathBuf>,
+}
+
+impl Order {
+    /// A name for the files of its run.
+    #[must_use]
+    pub fn stem(&self) -> String {
+        let name = format!("{}-{}-{}", self.workload, self.mix, self.seed);
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+        name.chars().map(plain).collect()
+    }
 }
 
 impl Ran {
@@ -75,6 +90,21 @@ impl Ran {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.violations.is_empty() && worst(&self.verdicts) == Finding::Holds
+    }
+
+    /// What was seen beside the history: faults and what they did, nodes that did not return.
+    fn as_verdict(&self) -> Verdict {
+        let mut verdict = Verdict::new("the run itself");
+        for (number, note) in (1..).zip(&self.notes) {
+            verdict.figure(&format!("note {number}"), note);
+        }
+        if self.is_idle() {
+            verdict.doubt("no fault took effect: this run proves nothing");
+        }
+        for violation in &self.violations {
+            verdict.violate(Violation::of(None, violation.as_str(), []));
+        }
+        verdict
     }
 
     /// Whether there were to be faults, and none did anything.
@@ -102,9 +132,10 @@ pub async fn run(order: &Order, clock: Arc<OsClock>) -> anyhow::Result<Ran> {
         clocks,
     };
     let mut arena = Arena::build(&plan, Arc::clone(&clock)).await?;
-    let path = match &order.history {
-        Some(path) => path.clone(),
-        None => arena.folder().path().join("history.jsonl"),
+    let path = match (&order.history, &order.shelf) {
+        (Some(path), _) => path.clone(),
+        (None, Some(shelf)) => shelf.history(&order.stem()),
+        (None, None) => arena.folder().path().join("history.jsonl"),
     };
     let file = File::create(&path)
         .with_context(|| format!("the history {} cannot be made", path.display()))?;
@@ -118,17 +149,23 @@ pub async fn run(order: &Order, clock: Arc<OsClock>) -> anyhow::Result<Ran> {
         ground.violation(fallen);
     }
     let text = std::fs::read_to_string(&path)?;
-    let verdicts = suite::check(&parse(&text)?, &stage.demands)?;
+    let entries = parse(&text)?;
+    let verdicts = suite::check(&entries, &stage.demands)?;
     let mut ran = Ran {
         verdicts,
         violations: ground.violations(),
         notes: stage.notes,
         effects: stage.effects,
         folder: None,
+        page: None,
     };
     if !ran.is_whole() {
         arena.folder().keep();
         ran.folder = Some(arena.folder().path().to_owned());
+    }
+    if let Some(shelf) = &order.shelf {
+        let all = [vec![ran.as_verdict()], ran.verdicts.clone()].concat();
+        ran.page = Some(shelf.keep(&order.stem(), &stage.demands.told(), &entries, all)?);
     }
     Ok(ran)
 }

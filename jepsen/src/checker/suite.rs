@@ -107,6 +107,22 @@ impl Demands {
             siblings_max: 32,
         }
     }
+
+    /// For people.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let promise = match self.promise {
+            Promise::Linearizable => "linearizable (strong)",
+            Promise::Regular => "regular (strict)",
+            Promise::Converging => "converging (eventual)",
+        };
+        let workload = format!("{:?}", self.workload).to_lowercase();
+        format!(
+            "{workload}, {promise}; clocks within {} ms, all served {:.1} s after the last fault",
+            self.skew.as_millis(),
+            self.progress_within.as_secs_f64()
+        )
+    }
 }
 
 /// The verdicts of all checkers that belong to `demands`.

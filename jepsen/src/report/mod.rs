@@ -14,6 +14,7 @@ pub mod markup;
 pub mod page;
 pub mod quantiles;
 pub mod series;
+pub mod shelf;
 pub mod strike;
 pub mod text;
 pub mod witness;
@@ -117,6 +118,16 @@ pub const fn word(finding: Finding) -> &'static str {
         Finding::Holds => "holds",
         Finding::Violated => "VIOLATED",
         Finding::Unknown => "unknown",
+    }
+}
+
+/// A finding in a word and a sign: colour alone tells nothing.
+#[must_use]
+pub const fn mark(finding: Finding) -> &'static str {
+    match finding {
+        Finding::Holds => "\u{2713} holds",
+        Finding::Violated => "\u{2717} violated",
+        Finding::Unknown => "? unknown",
     }
 }
 

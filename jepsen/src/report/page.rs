@@ -6,11 +6,11 @@ use super::quantiles::told;
 use super::series::{Counts, name};
 use super::strike::{Side, Strike, listed};
 use super::witness::drawing;
-use super::{Report, count, seconds, word};
+use super::{Report, count, mark, seconds, word};
 use crate::checker::{Finding, Verdict, Violation};
 use crate::history::{Entry, Kind};
 
-const STYLE: &str = include_str!("page.css");
+pub(super) const STYLE: &str = include_str!("page.css");
 
 /// Breaches of one promise that a page tells in full.
 const VIOLATIONS_MAX: usize = 20;
@@ -50,15 +50,6 @@ const fn class(finding: Finding) -> &'static str {
         Finding::Holds => "holds",
         Finding::Violated => "violated",
         Finding::Unknown => "unknown",
-    }
-}
-
-/// A finding in a word and a sign: colour alone tells nothing.
-const fn mark(finding: Finding) -> &'static str {
-    match finding {
-        Finding::Holds => "\u{2713} holds",
-        Finding::Violated => "\u{2717} violated",
-        Finding::Unknown => "? unknown",
     }
 }
 
