@@ -13,6 +13,7 @@ MIXES ?= p,d,s,m,x,c,cp,cdp,scmdp
 SEED ?= 1
 REPORTS ?= $(CARGO_TARGET_DIR)/partition-tests
 E2E_ARGS ?=
+SIMULATION_ARGS ?=
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
 # One target folder for run and test; RocksDB is compiled into it once.
@@ -20,7 +21,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export QUORATE_BIN := $(CARGO_TARGET_DIR)/release/quorate
 CLUSTER := config/local-cluster.sh
 
-.PHONY: help deps build test check fmt-check clippy doc fix \
+.PHONY: help deps build programs test check fmt-check clippy doc fix \
 	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
 	bench benchmarks benchmark-outage benchmark-repair e2e simulation models fault-deps jepsen \
 	jepsen-slice
@@ -34,6 +35,10 @@ deps: ## Install what a build needs from Debian's packages
 
 build: deps ## Build the binary
 	$(CARGO) build --release --locked
+
+# The features of the tests' build, so that what `make test` compiled is not compiled once more.
+programs: deps ## Build the binary and the programs that test it
+	$(CARGO) build --release --locked --workspace --bins
 
 test: deps ## Run all tests
 	$(CARGO) test --release --locked --workspace
@@ -85,24 +90,22 @@ benchmark-outage: build ## Measure what an outage costs, on a local cluster of f
 benchmark-repair: build ## Measure what repair costs, on a local cluster of three (RECORDS=100000)
 	config/repair-benchmark.sh
 
-e2e: build ## Run the clients' tests against clusters of their own (E2E_ARGS="test_listing.py")
+e2e: programs ## Run the clients' tests against clusters of their own (E2E_ARGS="test_listing.py")
 	tests/e2e/run.sh $(E2E_ARGS)
 
-simulation: deps ## Run the simulation over seeds (SEEDS=20)
-	$(CARGO) run --release --locked -p quorate-simulation -- --seeds $(SEEDS)
+simulation: programs ## Run the simulation over seeds (SEEDS=20)
+	$(CARGO_TARGET_DIR)/release/quorate-simulation --seeds $(SEEDS) $(SIMULATION_ARGS)
 
-models: deps ## Compute the tables and plots of docs/models.md
-	$(CARGO) run --release --locked -p quorate-simulation --bin quorate-models -- \
-		all --out docs/plots --page docs/models.md
+models: programs ## Compute the tables and plots of docs/models.md
+	$(CARGO_TARGET_DIR)/release/quorate-models all --out docs/plots --page docs/models.md
 
 fault-deps:
 	@config/install-deps.sh faults
 
-jepsen: build fault-deps ## Run workloads under mixes of faults (WORKLOADS, MIXES, FOR=30 seconds each: 75 minutes)
-	$(CARGO) run --release --locked -p quorate-jepsen -- matrix --workloads "$(WORKLOADS)" \
+jepsen: programs fault-deps ## Run workloads under mixes of faults (WORKLOADS, MIXES, FOR=30 seconds each: 75 minutes)
+	$(CARGO_TARGET_DIR)/release/quorate-jepsen matrix --workloads "$(WORKLOADS)" \
 		--mixes "$(MIXES)" --seconds $(FOR) --seed $(SEED) --binary "$(QUORATE_BIN)" \
 		--reports "$(REPORTS)"
 
-jepsen-slice: build fault-deps ## Run a few minutes of that (SEED=1)
-	$(CARGO) build --release --locked -p quorate-jepsen
+jepsen-slice: programs fault-deps ## Run a few minutes of that (SEED=1)
 	@jepsen/slice.sh "$(CARGO_TARGET_DIR)/release/quorate-jepsen" "$(QUORATE_BIN)" $(SEED)
