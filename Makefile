@@ -14,6 +14,7 @@ SEED ?= 1
 REPORTS ?= $(CARGO_TARGET_DIR)/partition-tests
 E2E_ARGS ?=
 SIMULATION_ARGS ?=
+PROGRAMS_ARGS ?=
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
 # One target folder for run and test; RocksDB is compiled into it once.
@@ -36,9 +37,10 @@ deps: ## Install what a build needs from Debian's packages
 build: deps ## Build the binary
 	$(CARGO) build --release --locked
 
-# The features of the tests' build, so that what `make test` compiled is not compiled once more.
+# With PROGRAMS_ARGS=--tests everything is built with the features that tests need, so that what
+# `make test` compiled is not compiled once more.
 programs: deps ## Build the binary and the programs that test it
-	$(CARGO) build --release --locked --workspace --bins
+	$(CARGO) build --release --locked --workspace --bins $(PROGRAMS_ARGS)
 
 test: deps ## Run all tests
 	$(CARGO) test --release --locked --workspace
