@@ -91,6 +91,15 @@ struct Settled {
     changed: Option<Bytes>,
 }
 
+/// What a write met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The write that was held before, if that is greater: the record then lost the merge here.
+    pub newer: Option<Version>,
+    /// Whether this copy holds more now than was written, so that others may hold less.
+    pub knew_more: bool,
+}
+
 impl Replica {
     /// A replica over `rows` that knows `tables`.
     #[must_use]
@@ -197,19 +206,18 @@ impl Replica {
         if u128::from(step) <= CLOCK_DRIFT_MAX.as_millis() { Ok(()) } else { Err(refusal) }
     }
 
-    /// Merges a record into this node's copy; durable when it returns. Tells the write that was
-    /// held before if that is greater: the record then lost the merge here.
+    /// Merges a record into this node's copy; durable when it returns.
     ///
     /// # Errors
     /// [`ReplicationError`] if a guard refuses it, the bytes beside it do not match, or storage
     /// fails.
-    pub async fn write(&self, write: RowWrite<'_>) -> Result<Option<Version>, ReplicationError> {
+    pub async fn write(&self, write: RowWrite<'_>) -> Result<Written, ReplicationError> {
         let schema = Arc::clone(self.schema(write.row.table)?);
         let facts = schema.facts(write.record)?;
         check_inline(facts.inline, write.inline)?;
         self.check_room(write.purpose)?;
         let key = write.row.stored(write.partition);
-        let (changed, newer) = self
+        let (changed, written) = self
             .rows
             .update(write.row.table.family(), key.clone(), |value| {
                 self.check_clock(&write, &*schema, &facts, value)?;
@@ -221,18 +229,22 @@ impl Replica {
                         .unwrap_or_else(|| write.record.clone()),
                     Verdict::Outlived => {
                         probe::sometimes("a row that was outlived is kept out");
-                        return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
+                        let written = Written { newer: None, knew_more: false };
+                        return Ok(Decided { batch: Batch::new(), outcome: (None, written) });
                     }
                 };
                 let merging = schema.merge(held, &incoming)?;
                 let settled = self.decide(&write, &key, value, (&incoming, merging.merged))?;
-                let outcome = (settled.changed, merging.newer);
+                let now = settled.changed.as_deref().or(held);
+                let knew_more = now.is_some_and(|now| *now != write.record[..]);
+                let written = Written { newer: merging.newer, knew_more };
+                let outcome = (settled.changed, written);
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await??;
         probe::crash_point("row durable");
         self.notify(write.row, changed).await?;
-        Ok(newer)
+        Ok(written)
     }
 
     /// Gives a record a version that supersedes this node's copy and `above`, shows the minted

@@ -15,7 +15,7 @@ use crate::replication::message::{
     ScanRequest, Want,
 };
 use crate::replication::plan::ReplicaPlan;
-use crate::replication::replica::digest_of_held;
+use crate::replication::replica::{Written, digest_of_held};
 use crate::replication::scan::encode_slices;
 use crate::replication::table::{RowKey, TableId, partition_in};
 use crate::replication::version::Version;
@@ -47,6 +47,13 @@ impl Coordinator {
                         let (record, inline) = (&record, &attachment);
                         let write = RowWrite { row: &row, partition, n, purpose, record, inline };
                         let written = self.replica.write(write).await;
+                        // What was known here only, a round brings to the others. Of a newer
+                        // write the coordinator hears, and mints above it.
+                        let alone = |met: &Written| met.knew_more && met.newer.is_none();
+                        if written.as_ref().is_ok_and(alone) {
+                            self.unsettled.note(partition);
+                        }
+                        let written = written.map(|met| met.newer);
                         (write_reply(written, self.standing.of(partition))?, Bytes::new())
                     }
                 }
