@@ -248,6 +248,31 @@ fn keys_that_a_wrong_clock_stamped_can_be_written_when_it_is_right_again() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_and_was_set_right_keeps_nobody_from_writing() {
+    with_cluster(3, 4, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        for jumped in [vec![1], vec![1, 2, 3]] {
+            for number in &jumped {
+                rig.world().wall(World::node_id(*number)).unwrap().jump(600_000);
+            }
+            // Whether it is taken or not, its coordinator has stamped it.
+            drop(put(&rig.node(1), &bucket, "stamped", 100).await);
+            for number in &jumped {
+                rig.world().wall(World::node_id(*number)).unwrap().set_right();
+            }
+            rig.pause(8).await;
+
+            for number in 1..=3 {
+                for key in ["a", "b", "c"] {
+                    let key = format!("{key} of {number} after {}", jumped.len());
+                    put(&rig.node(number), &bucket, &key, 100).await.unwrap();
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_write_begun_before_its_bucket_was_changed_is_begun_again_as_the_bucket_is_now() {
     with_cluster(3, 4, |rig| async move {
         let old = rig.bucket(Level::Eventual).await;

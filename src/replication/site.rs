@@ -36,6 +36,8 @@ pub struct Site {
     hybrid: Mutex<HybridClock>,
     stints: Stints,
     layout_version: AtomicU64,
+    /// The hybrid time that a peer told last.
+    heard: AtomicU64,
 }
 
 impl Site {
@@ -58,6 +60,7 @@ impl Site {
             hybrid: Mutex::new(HybridClock::new(floor, CLOCK_DRIFT_MAX)),
             stints: Stints::new(node, boot),
             layout_version: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -114,10 +117,31 @@ impl Site {
         checked.map_err(|fault| ReplicationError::ClockSkew(fault.to_string()))
     }
 
+    /// Whether others would take what this node stamps: not for a while if its clock was ahead of
+    /// theirs and was set right. Its stamps never go back, and nobody else's are so late.
+    ///
+    /// # Errors
+    /// [`ReplicationError::ClockSkew`] if its stamps are too far ahead of its peers' clocks.
+    pub(crate) fn check_stamps(&self) -> Result<(), ReplicationError> {
+        let last = self.hybrid.lock().last().millis();
+        let theirs = HybridTime(self.heard.load(Ordering::Relaxed)).millis();
+        let ahead = last.saturating_sub(theirs.max(self.clock.wall().0));
+        // Whoever has no peers to be outvoted by goes on.
+        let is_one_of_many = self.clocks.median(self.clock.monotonic()).is_some();
+        if u128::from(ahead) <= CLOCK_DRIFT_MAX.as_millis() || !is_one_of_many {
+            return Ok(());
+        }
+        Err(ReplicationError::ClockSkew(format!(
+            "the clock of node {} was ahead: its stamps are, for another {ahead} ms",
+            self.node.short()
+        )))
+    }
+
     /// Whether a new write stamped at `time` may be taken here: not if it is far ahead of this
-    /// node's clock, unless that clock is itself known to be wrong.
+    /// node's clock and of its own stamps, unless that clock is itself known to be wrong.
     pub(crate) fn check_stamp(&self, time: HybridTime) -> Result<(), ReplicationError> {
-        let ahead = time.millis().saturating_sub(self.clock.wall().0);
+        let own = self.hybrid.lock().last().millis().max(self.clock.wall().0);
+        let ahead = time.millis().saturating_sub(own);
         if u128::from(ahead) <= CLOCK_DRIFT_MAX.as_millis() || self.check_clock().is_err() {
             return Ok(());
         }
@@ -157,6 +181,7 @@ impl LinkFacts for Site {
 
     fn incoming(&self, peer: NodeId, _layout_version: u64, hybrid_time: u64) {
         let wall = self.clock.wall().0;
+        self.heard.store(hybrid_time, Ordering::Relaxed);
         if let Err(error) = self.hybrid.lock().observe(wall, HybridTime(hybrid_time)) {
             tracing::debug!(%peer, %error, "a peer's clock is not followed");
         }

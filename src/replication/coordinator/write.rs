@@ -115,7 +115,7 @@ impl Coordinator {
         let mut reasons = Vec::new();
         let mut last = None;
         let mut candidates = plan.candidates(self.site.node, &*self.peers);
-        if self.site.check_clock().is_err() {
+        if self.site.check_clock().is_err() || self.site.check_stamps().is_err() {
             // Whoever has the right time stamps, if there is anybody.
             candidates.sort_by_key(|candidate| *candidate == self.site.node);
         }
@@ -169,6 +169,7 @@ impl Coordinator {
         if plan.level.is_sloppy() {
             self.site.check_clock()?;
         }
+        self.site.check_stamps()?;
         let mut above: Option<Version> = None;
         loop {
             let first = above.is_none();
