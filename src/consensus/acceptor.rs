@@ -1,0 +1,279 @@
+//! One node's vote on one key: what it promised, accepted and remembers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::causality::HybridTime;
+
+use super::ballot::Ballot;
+use super::cell::Cell;
+use super::electorate::ElectorateNumber;
+use super::message::{Answer, Asked, Past, Refusal, Request, Standing, Why};
+use super::rules::{Position, Rules};
+use super::trail::{Adopted, Inquiry, Testimony, Trail};
+
+/// What holds for all keys of a partition on one node, with or without a record. Durable before
+/// anything is answered by it, and it only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ground {
+    /// The electorate that this node votes in (rule 12).
+    pub electorate: ElectorateNumber,
+    /// Rounds up to this time are refused (rule 11). Raised on every owner before anything is
+    /// purged, and above whatever a rebuilding owner may have forgotten (rule 9).
+    pub fence: HybridTime,
+    /// Deletes up to this time may have been erased: the owners agreed on all of them after they
+    /// had raised their fences this far (R9).
+    pub purged: HybridTime,
+}
+
+/// An acceptance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Accepted<V> {
+    /// The round.
+    #[serde(rename = "b")]
+    pub ballot: Ballot,
+    /// The value.
+    #[serde(rename = "c")]
+    pub cell: Cell<V>,
+}
+
+/// What is to be done with an answer.
+///
+/// Rule 4: an answer shows durable state only. What changed is on stable storage, all of it in
+/// one batch, before the answer leaves; and a read is answered from what is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect<V> {
+    /// Nothing changed: answer.
+    Answer(Answer<V>),
+    /// Store the acceptor's new state, then answer.
+    StoreThenAnswer(Answer<V>),
+}
+
+impl<V> Effect<V> {
+    /// The answer, whatever comes before it.
+    #[must_use]
+    pub fn into_answer(self) -> Answer<V> {
+        match self {
+            Self::Answer(answer) | Self::StoreThenAnswer(answer) => answer,
+        }
+    }
+}
+
+/// What a purge made of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erasure {
+    /// Nothing in it is old enough.
+    Kept,
+    /// Its delete is gone; a promise above the purge is still to be kept.
+    Shrunk,
+    /// All that it said is said by the partition's ground: the record can go.
+    Gone,
+}
+
+/// The state of one key on one node. A key without a record has the default state.
+///
+/// # Invariants
+/// `promised >= accepted`, and neither ever decreases (P1).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Acceptor<V> {
+    #[serde(rename = "p")]
+    promised: Ballot,
+    #[serde(rename = "a")]
+    accepted: Option<Accepted<V>>,
+    #[serde(rename = "t")]
+    trail: Trail,
+}
+
+impl<V> Default for Acceptor<V> {
+    fn default() -> Self {
+        Self { promised: Ballot::NONE, accepted: None, trail: Trail::default() }
+    }
+}
+
+impl<V: Clone> Acceptor<V> {
+    /// The state of a key that was written before its bucket was strong (rule 13): the first
+    /// round adopts the greatest of these.
+    #[must_use]
+    pub fn legacy(ballot: Ballot, content: Option<V>) -> Self {
+        let cell = Cell { content, ..Cell::NOTHING };
+        let accepted = Some(Accepted { ballot, cell });
+        Self { promised: ballot, accepted, trail: Trail::default() }
+    }
+
+    /// What it has promised.
+    #[must_use]
+    pub const fn promised(&self) -> Ballot {
+        self.promised
+    }
+
+    /// What it has accepted.
+    #[must_use]
+    pub const fn accepted(&self) -> Option<&Accepted<V>> {
+        self.accepted.as_ref()
+    }
+
+    /// What it accepted before.
+    #[must_use]
+    pub const fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Takes in a request.
+    pub fn handle(&mut self, rules: &impl Rules, ground: &Ground, asked: Asked<V>) -> Effect<V> {
+        if !rules.serves(ground.electorate, asked.electorate) {
+            let why = Why::OtherElectorate { number: ground.electorate };
+            return self.refuse(rules, ground, &asked.request, why);
+        }
+        match asked.request {
+            Request::Read => Effect::Answer(Answer::Standing(self.standing(ground))),
+            Request::Prepare { ballot, ref inquiry } => {
+                if let Some(why) = self.objection(rules, ground, &asked.request) {
+                    return self.refuse(rules, ground, &asked.request, why);
+                }
+                self.promised = ballot;
+                let standing = self.standing(ground);
+                let testimony = inquiry.as_ref().map(|asked| self.testify(rules, ground, asked));
+                Effect::StoreThenAnswer(Answer::Promised { ballot, standing, testimony })
+            }
+            Request::Accept { ballot, next, .. }
+                if rules.acknowledges_again(ballot, self.accepted_ballot()) =>
+            {
+                self.accept_again(rules, ballot, next)
+            }
+            Request::Accept { .. } => {
+                match (self.objection(rules, ground, &asked.request), asked.request) {
+                    (None, Request::Accept { ballot, cell, next }) => {
+                        self.accept(rules, Accepted { ballot, cell }, next)
+                    }
+                    (why, request) => {
+                        self.refuse(rules, ground, &request, why.unwrap_or(Why::Abstains))
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a read of this node sees. A delete that the purge covers is reported as absence also
+    /// where its record is not erased yet, so that owners agree at once.
+    #[must_use]
+    pub fn standing(&self, ground: &Ground) -> Standing<V> {
+        match &self.accepted {
+            Some(accepted) if !is_purged(accepted, ground) => {
+                Standing::Held { ballot: accepted.ballot, cell: accepted.cell.clone() }
+            }
+            _ => Standing::Absent,
+        }
+    }
+
+    /// Erases what the purge covers. Only after R9's three steps: all owners raised their fence,
+    /// then were proven to agree on everything below it, and `ground.purged` says so.
+    pub fn erase(&mut self, ground: &Ground) -> Erasure {
+        let purged = self.accepted.as_ref().is_some_and(|accepted| is_purged(accepted, ground));
+        if self.accepted.is_some() && !purged {
+            return Erasure::Kept;
+        }
+        // What the trail knew up to the purge is forgotten: the purge itself tells how much.
+        *self = Self { promised: self.promised, ..Self::default() };
+        match (self.promised.time <= ground.purged, purged) {
+            (true, _) => Erasure::Gone,
+            (false, true) => Erasure::Shrunk,
+            (false, false) => Erasure::Kept,
+        }
+    }
+
+    /// What keeps it from following a prepare or an accept.
+    fn objection(
+        &self,
+        rules: &impl Rules,
+        ground: &Ground,
+        request: &Request<V>,
+    ) -> Option<Why> {
+        let accepted = self.accepted_ballot().unwrap_or(Ballot::NONE);
+        let position = Position { promised: self.promised, accepted };
+        let (ballot, agrees) = match request {
+            Request::Read => return None,
+            Request::Prepare { ballot, .. } => (*ballot, rules.may_promise(*ballot, position)),
+            Request::Accept { ballot, .. } => (*ballot, rules.may_accept(*ballot, position)),
+        };
+        if rules.is_fenced(ballot, ground) {
+            return Some(Why::Fenced { fence: ground.fence.max(ground.purged) });
+        }
+        (!agrees).then(|| Why::Overtaken { seen: self.promised.max(accepted) })
+    }
+
+    fn accept(
+        &mut self,
+        rules: &impl Rules,
+        new: Accepted<V>,
+        next: Option<Ballot>,
+    ) -> Effect<V> {
+        let ballot = new.ballot;
+        if let Some(old) = self.accepted.replace(new) {
+            let (bound, horizon) = rules.trail_bounds(ballot);
+            self.trail.note(old.ballot, old.cell.lineage, bound, horizon);
+        }
+        self.promised = self.promised.max(ballot);
+        let next = next.filter(|next| rules.promises_next(*next, ballot, self.promised));
+        self.promised = next.map_or(self.promised, |next| self.promised.max(next));
+        Effect::StoreThenAnswer(Answer::Accepted { ballot, next })
+    }
+
+    /// R5, R6: what it accepted before may have come without `next`, from anti-entropy; or
+    /// another round was promised since. It says which it promised, and promises it if it can.
+    fn accept_again(
+        &mut self,
+        rules: &impl Rules,
+        ballot: Ballot,
+        next: Option<Ballot>,
+    ) -> Effect<V> {
+        let next = next.filter(|next| rules.promises_next(*next, ballot, self.promised));
+        let answer = Answer::Accepted { ballot, next };
+        match next {
+            Some(next) if next > self.promised => {
+                self.promised = next;
+                Effect::StoreThenAnswer(answer)
+            }
+            _ => Effect::Answer(answer),
+        }
+    }
+
+    fn refuse(
+        &self,
+        rules: &impl Rules,
+        ground: &Ground,
+        request: &Request<V>,
+        why: Why,
+    ) -> Effect<V> {
+        let ballot = match request {
+            Request::Read => None,
+            Request::Prepare { ballot, .. } | Request::Accept { ballot, .. } => Some(*ballot),
+        };
+        let denied = ballot.is_some_and(|ballot| self.denies(rules, ground, ballot));
+        let past = if denied { Past::Never } else { Past::Perhaps };
+        Effect::Answer(Answer::Refused(Refusal { ballot, why, past }))
+    }
+
+    /// R3: what it knows of an operation's earlier tries. It has promised a later round by now.
+    fn testify(&self, rules: &impl Rules, ground: &Ground, inquiry: &Inquiry) -> Testimony {
+        let earlier = inquiry.earlier.iter().copied();
+        let denied = earlier.filter(|ballot| self.denies(rules, ground, *ballot)).collect();
+        let present =
+            self.accepted.as_ref().map(|accepted| (accepted.ballot, &accepted.cell.lineage));
+        // What is later than the operation's first try may have been erased with its trail.
+        let erased = inquiry.earlier.first().is_some_and(|first| first.time <= ground.purged);
+        let adopted =
+            if erased { Adopted::Perhaps } else { self.trail.adopted(inquiry, present) };
+        Testimony { denied, adopted }
+    }
+
+    fn denies(&self, rules: &impl Rules, ground: &Ground, ballot: Ballot) -> bool {
+        rules.denies(self.trail.recollect(ballot, self.accepted_ballot(), ground.purged))
+    }
+
+    fn accepted_ballot(&self) -> Option<Ballot> {
+        self.accepted.as_ref().map(|accepted| accepted.ballot)
+    }
+}
+
+fn is_purged<V>(accepted: &Accepted<V>, ground: &Ground) -> bool {
+    accepted.cell.content.is_none() && accepted.ballot.time <= ground.purged
+}

@@ -1,0 +1,347 @@
+//! What is run in a model: operations, faults, and the one rule that is broken, if any.
+
+use std::collections::BTreeSet;
+
+use quorate::causality::HybridTime;
+use quorate::consensus::rules::{Binding, Kind, Position, Rules, Traces, Verdict};
+use quorate::consensus::{
+    Ballot, Change, Decision, Electorate, ElectorateNumber, Ground, Intent, Recollection,
+};
+use quorate::types::NodeId;
+
+use crate::history::Does;
+
+/// The content of a key.
+pub type Content = u8;
+
+/// If the content is `from`, make it `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Swap {
+    pub from: Option<Content>,
+    pub to: Option<Content>,
+}
+
+impl Change<Content> for Swap {
+    fn apply(&self, current: Option<&Content>) -> Decision<Content> {
+        match current.copied() == self.from {
+            true => Decision::Write(self.to),
+            false => Decision::Mismatch,
+        }
+    }
+}
+
+/// How an operation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// A read of one round, if that is enough.
+    Read,
+    /// An accept without prepare.
+    Blind,
+    /// Prepare, then accept.
+    Full,
+    /// With the grant that this operation of the same coordinator earned.
+    Granted(usize),
+}
+
+/// One operation of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Op {
+    pub intent: Intent<Content, Swap>,
+    pub start: Start,
+    /// It begins when this one is over.
+    pub after: Option<usize>,
+    /// The earliest and the latest time of its first ballot: how far clocks may be apart.
+    pub times: (u64, u64),
+}
+
+impl Op {
+    pub const fn does(&self) -> Does {
+        match self.intent {
+            Intent::Read => Does::Read,
+            Intent::Write(None) => Does::Write(0),
+            Intent::Write(Some(to)) => Does::Write(to),
+            Intent::Change(Swap { from, to }) => Does::Swap { from: number(from), to: number(to) },
+        }
+    }
+
+    pub const fn after(self, earlier: usize) -> Self {
+        Self { after: Some(earlier), ..self }
+    }
+
+    pub const fn at(self, times: (u64, u64)) -> Self {
+        Self { times, ..self }
+    }
+}
+
+/// The register's number for a content; 0 for none.
+pub const fn number(content: Option<Content>) -> u8 {
+    match content {
+        None => 0,
+        Some(content) => content,
+    }
+}
+
+const fn op(intent: Intent<Content, Swap>, start: Start) -> Op {
+    Op { intent, start, after: None, times: (1, 2) }
+}
+
+pub const fn blind(to: Content) -> Op {
+    op(Intent::Write(Some(to)), Start::Blind)
+}
+
+pub const fn put(to: Content) -> Op {
+    op(Intent::Write(Some(to)), Start::Full)
+}
+
+pub const fn delete() -> Op {
+    op(Intent::Write(None), Start::Full)
+}
+
+pub const fn swap(from: Content, to: Content) -> Op {
+    op(Intent::Change(Swap { from: Some(from), to: Some(to) }), Start::Full)
+}
+
+pub const fn create(to: Content) -> Op {
+    op(Intent::Change(Swap { from: None, to: Some(to) }), Start::Full)
+}
+
+pub const fn read() -> Op {
+    op(Intent::Read, Start::Read)
+}
+
+/// A read that prepares at once.
+pub const fn identity() -> Op {
+    op(Intent::Read, Start::Full)
+}
+
+pub const fn granted(op: Op, earlier: usize) -> Op {
+    Op { start: Start::Granted(earlier), after: Some(earlier), ..op }
+}
+
+/// What the world of a model does besides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub name: &'static str,
+    pub ops: Vec<Op>,
+    /// The latest time that any ballot is drawn at.
+    pub time_max: u64,
+    /// The most tries of one operation.
+    pub tries_max: u8,
+    /// Whether every message may come again.
+    pub duplicates: bool,
+    /// How often anti-entropy may bring one node's value to another.
+    pub replays: u8,
+    /// Whether coordinators may lose patience at any time.
+    pub timeouts: bool,
+    /// How much values and acceptors remember.
+    pub memory: usize,
+    /// Whether writes ask for the next round.
+    pub grants: bool,
+    /// Up to which time deletes are purged.
+    pub floor: Option<u64>,
+    /// How the layout changes from nodes 1, 2, 3 to nodes 2, 3, 4.
+    pub change: Option<Transfer>,
+    pub mutation: Option<Mutation>,
+}
+
+/// How new owners get what the old ones hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// The read at this place in the plan, with a full round in the joint electorate.
+    Round(usize),
+    /// A copy of what a majority of the old owners holds after the fence, brought as accepts.
+    Copy,
+}
+
+impl Plan {
+    pub fn new(name: &'static str, ops: &[Op]) -> Self {
+        Self {
+            name,
+            ops: ops.to_vec(),
+            time_max: 3,
+            tries_max: 2,
+            duplicates: false,
+            replays: 0,
+            timeouts: false,
+            memory: 8,
+            grants: false,
+            floor: None,
+            change: None,
+            mutation: None,
+        }
+    }
+
+    pub const fn rules(&self) -> Bent {
+        Bent { mutation: self.mutation, memory: self.memory }
+    }
+
+    pub fn broken(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+}
+
+/// A planted fault: one rule that is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mutation {
+    BallotComesTwice,
+    AcceptIgnoresPromise,
+    PromiseNotStored,
+    AcceptNotStored,
+    ReadShowsWhatIsNotStored,
+    BuildsOnLeast,
+    FastReadOfTheGreatest,
+    OneIsEnough,
+    MismatchFromMinority,
+    UnknownToldAsNotBegun,
+    GrantWithoutItsPromise,
+    GrantMismatchUnconfirmed,
+    ReplayIgnoresPromise,
+    BlindAgainAfterMajority,
+    FullAgainRegardless,
+    FullAgainUnlessInHighest,
+    AdoptionOverlooked,
+    DroppedTrailDenied,
+    ChangeTriedAgain,
+    PresentDenied,
+    FloorRaisedAlone,
+    ProofBeforeFence,
+    PurgeWithoutProof,
+    FenceForgotten,
+    OldElectorateServed,
+    NewOwnersAloneDecide,
+    OldOwnersAloneDecide,
+    FastReadOfOldOwners,
+    ChangeBeforeTransfer,
+    CopyBeforeFence,
+    GrantOutlivesElectorate,
+}
+
+/// The product's rules with at most one bent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bent {
+    mutation: Option<Mutation>,
+    memory: usize,
+}
+
+impl Bent {
+    fn is(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+}
+
+fn part(electorate: &Electorate, nodes: &BTreeSet<NodeId>, owners: [u8; 3]) -> bool {
+    let owners: BTreeSet<NodeId> = owners.iter().map(|name| node(*name)).collect();
+    let joint = electorate.members().len() > 3;
+    match joint {
+        true => owners.intersection(nodes).count() >= 2,
+        false => electorate.is_majority(nodes),
+    }
+}
+
+/// The id of a storage node, or of a coordinator.
+pub const fn node(name: u8) -> NodeId {
+    NodeId::from_bytes([name; 16])
+}
+
+impl Rules for Bent {
+    fn may_accept(&self, ballot: Ballot, position: Position) -> bool {
+        let promise = ballot >= position.promised || self.is(Mutation::AcceptIgnoresPromise);
+        promise && ballot >= position.accepted
+    }
+
+    fn is_fenced(&self, ballot: Ballot, ground: &Ground) -> bool {
+        let forgotten = self.is(Mutation::FenceForgotten) && ground.purged > HybridTime(0);
+        Binding.is_fenced(ballot, ground) && !forgotten
+    }
+
+    fn serves(&self, own: ElectorateNumber, asked: ElectorateNumber) -> bool {
+        own == asked || asked < own && self.is(Mutation::OldElectorateServed)
+    }
+
+    fn holds_grant(&self, own: ElectorateNumber, grant: ElectorateNumber) -> bool {
+        own == grant || self.is(Mutation::GrantOutlivesElectorate)
+    }
+
+    fn denies(&self, recollection: Recollection) -> bool {
+        let Recollection { present, past, dropped } = recollection;
+        let present = present && !self.is(Mutation::PresentDenied);
+        let dropped = dropped && !self.is(Mutation::DroppedTrailDenied);
+        !present && !past && !dropped
+    }
+
+    fn lineage_bound(&self) -> usize {
+        self.memory
+    }
+
+    fn trail_bounds(&self, _: Ballot) -> (usize, HybridTime) {
+        (self.memory, HybridTime(0))
+    }
+
+    fn are_enough(&self, electorate: &Electorate, nodes: &BTreeSet<NodeId>) -> bool {
+        match self.mutation {
+            Some(Mutation::OneIsEnough) => !nodes.is_empty(),
+            Some(Mutation::NewOwnersAloneDecide) => part(electorate, nodes, [2, 3, 4]),
+            Some(Mutation::OldOwnersAloneDecide) => part(electorate, nodes, [1, 2, 3]),
+            _ => Binding.are_enough(electorate, nodes),
+        }
+    }
+
+    fn may_read(&self, electorate: &Electorate, same: &BTreeSet<NodeId>) -> bool {
+        match self.mutation {
+            Some(Mutation::FastReadOfTheGreatest) => !same.is_empty(),
+            Some(Mutation::FastReadOfOldOwners) => part(electorate, same, [1, 2, 3]),
+            _ => Binding.may_read(electorate, same),
+        }
+    }
+
+    fn outranks(&self, one: Option<Ballot>, other: Option<Ballot>) -> bool {
+        match self.is(Mutation::BuildsOnLeast) {
+            true => other.is_none() || one.is_some() && one < other,
+            false => Binding.outranks(one, other),
+        }
+    }
+
+    fn may_tell_mismatch(&self, electorate: &Electorate, same: &BTreeSet<NodeId>) -> bool {
+        Binding.may_tell_mismatch(electorate, same) || self.is(Mutation::MismatchFromMinority)
+    }
+
+    fn may_tell_mismatch_unasked(&self) -> bool {
+        self.is(Mutation::GrantMismatchUnconfirmed)
+    }
+
+    fn earns_next(&self, asked: Ballot, promised: Option<Ballot>) -> bool {
+        Binding.earns_next(asked, promised) || self.is(Mutation::GrantWithoutItsPromise)
+    }
+
+    fn never_was(
+        &self,
+        electorate: &Electorate,
+        denied: &BTreeSet<NodeId>,
+        untouched: &BTreeSet<NodeId>,
+    ) -> bool {
+        match self.is(Mutation::BlindAgainAfterMajority) {
+            true => electorate.is_majority(denied),
+            false => Binding.never_was(electorate, denied, untouched),
+        }
+    }
+
+    fn may_try_again(&self, kind: Kind) -> bool {
+        Binding.may_try_again(kind) || self.is(Mutation::ChangeTriedAgain)
+    }
+
+    fn judge(&self, traces: Traces) -> Verdict {
+        match self.mutation {
+            Some(Mutation::FullAgainRegardless) => Verdict::NotApplied,
+            Some(Mutation::ChangeTriedAgain) => Verdict::NotApplied,
+            Some(Mutation::FullAgainUnlessInHighest) if !traces.in_highest => Verdict::NotApplied,
+            Some(Mutation::AdoptionOverlooked) => {
+                Binding.judge(Traces { adopted: false, ..traces })
+            }
+            _ => Binding.judge(traces),
+        }
+    }
+
+    fn is_uncertain(&self, tries: usize) -> bool {
+        Binding.is_uncertain(tries) && !self.is(Mutation::UnknownToldAsNotBegun)
+    }
+}

@@ -1,0 +1,667 @@
+//! The model: acceptors, coordinators and the messages between them, as the product's state
+//! machines, driven in every possible order.
+//!
+//! Loss is a message that is never delivered, a crashed coordinator one whose messages are not.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use quorate::causality::HybridTime;
+use quorate::consensus::{
+    Acceptor, Answer, Asked, Ballot, Ballots, Effect, Electorate, ElectorateNumber, Grant, Ground,
+    Intent, Opening, Outcome, Proposer, Request, Standing, Step,
+};
+use quorate::types::{NodeId, OperationId};
+use stateright::{Model, Property};
+
+use crate::history::{Event, Told, is_linearizable};
+use crate::plan::{Bent, Content, Mutation, Plan, Start, Swap, Transfer, node, number};
+
+type Coordinator = Proposer<Content, Swap, Bent>;
+
+/// A message on its way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Message {
+    /// To an acceptor, from an operation's coordinator or, without one, from anti-entropy.
+    Request { to: u8, from: Option<usize>, asked: Asked<Content> },
+    /// To an operation's coordinator.
+    Answer { to: usize, from: u8, answer: Answer<Content> },
+}
+
+/// One storage node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    pub ground: Ground,
+    pub acceptor: Acceptor<Content>,
+    /// What a crash leaves, where that is not what is in memory: only broken rules do that.
+    disk: Option<Acceptor<Content>>,
+    /// Answers that wait for the disk.
+    held: Vec<Message>,
+}
+
+/// Where an operation stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Waiting,
+    Running { coordinator: Coordinator, tries: u8, drawn: u64, pause: Option<Pause> },
+    Over { outcome: Outcome<Content>, grant: Option<Grant<Content>>, electorate: u64 },
+}
+
+/// A coordinator that may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Pause {
+    Mixed,
+    Again { above: u64, opening: Opening },
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Client {
+    /// What was over when it began.
+    after: u16,
+    stage: Stage,
+}
+
+/// What must never be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Breach {
+    NotLinearizable,
+    TwoValuesOfOneBallot,
+    NoChain,
+    WentBack,
+}
+
+/// A state of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub nodes: Vec<Node>,
+    clients: Vec<Client>,
+    messages: BTreeSet<Message>,
+    replays: u8,
+    proven: bool,
+    /// The latest electorate that was decided.
+    decided: u64,
+    /// What was copied from each old owner.
+    copied: [Option<Standing<Content>>; 3],
+    installed: Option<Option<Ballot>>,
+    pub breach: Option<Breach>,
+}
+
+/// What can happen next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Begin { op: usize, time: u64, electorate: u64 },
+    Retry { op: usize, time: u64 },
+    Stop { op: usize },
+    TimeOut { op: usize },
+    Deliver(Message),
+    Replay { from: u8, to: u8 },
+    Sync(u8),
+    Crash(u8),
+    Fence(u8),
+    Prove,
+    Purge(u8),
+    Decide,
+    Learn(u8),
+    Copy(u8),
+    Install,
+}
+
+impl Plan {
+    fn node_count(&self) -> u8 {
+        if self.change.is_some() { 4 } else { 3 }
+    }
+
+    fn electorate(&self, number: u64) -> Electorate {
+        let set = |names: [u8; 3]| names.into_iter().map(node).collect::<BTreeSet<_>>();
+        let id = ElectorateNumber(number);
+        match number {
+            1 => Electorate::new(id, set([1, 2, 3])),
+            2 => Electorate::joint(id, set([1, 2, 3]), set([2, 3, 4])),
+            _ => Electorate::new(id, set([2, 3, 4])),
+        }
+    }
+
+    fn ballots(&self, op: usize, tries: u8, time: u64) -> Ballots {
+        let twice = self.broken(Mutation::BallotComesTwice);
+        let name = if twice { 0x10 } else { 0x10 + op as u8 };
+        let ballot = |serial: u64| Ballot {
+            era: 1,
+            time: HybridTime(time),
+            node: node(name),
+            boot: 1,
+            serial,
+        };
+        let own = ballot(1 + u64::from(tries) * 2);
+        let next = self.grants.then(|| ballot(2 + u64::from(tries) * 2));
+        Ballots { own, next }
+    }
+
+    fn begin(&self, world: &mut World, op: usize, time: u64, electorate: u64) {
+        let plan = self.ops[op];
+        let id = OperationId::from_bytes([op as u8 + 1; 16]);
+        let electors = Arc::new(self.electorate(electorate));
+        let mut coordinator = Proposer::new(self.rules(), id, plan.intent, electors);
+        let ballots = self.ballots(op, 0, time);
+        let grant = match plan.start {
+            Start::Granted(earlier) => match &mut world.clients[earlier].stage {
+                Stage::Over { grant, .. } => grant.take(),
+                _ => None,
+            },
+            _ => None,
+        };
+        let resumed = grant.and_then(|grant| {
+            let next = ballots.next.filter(|next| *next > grant.ballot);
+            coordinator.resume(grant, next)
+        });
+        let step = resumed.unwrap_or_else(|| match plan.start {
+            Start::Read => coordinator.read(),
+            Start::Blind => coordinator.write_blind(ballots),
+            Start::Full | Start::Granted(_) => coordinator.prepare(ballots),
+        });
+        world.clients[op].after = world.over();
+        let stage = Stage::Running { coordinator, tries: 1, drawn: time, pause: None };
+        world.clients[op].stage = stage;
+        self.follow(world, op, step);
+    }
+
+    fn retry(&self, world: &mut World, op: usize, time: u64) {
+        let blindly = self.ops[op].start == Start::Blind;
+        let Stage::Running { coordinator, tries, drawn, pause } = &mut world.clients[op].stage
+        else {
+            return;
+        };
+        let ballots = self.ballots(op, *tries, time);
+        let again = matches!(pause, Some(Pause::Again { opening: Opening::AsNew, .. }));
+        (*tries, *drawn, *pause) = (*tries + 1, time, None);
+        let step = match again && blindly {
+            true => coordinator.write_blind(ballots),
+            false => coordinator.prepare(ballots),
+        };
+        self.follow(world, op, step);
+    }
+
+    /// The driver: does what the coordinator says.
+    fn follow(&self, world: &mut World, op: usize, step: Step<Content>) {
+        let Stage::Running { coordinator, pause, .. } = &mut world.clients[op].stage else {
+            return;
+        };
+        match step {
+            Step::Wait => {}
+            Step::Mixed => *pause = Some(Pause::Mixed),
+            Step::Again { above, opening } => {
+                *pause = Some(Pause::Again { above: above.0, opening });
+            }
+            Step::Send(asked) => {
+                for name in 1..=self.node_count() {
+                    if coordinator.electorate().members().contains(&node(name)) {
+                        let asked = asked.clone();
+                        world.messages.insert(Message::Request { to: name, from: Some(op), asked });
+                    }
+                }
+            }
+            Step::Done { outcome, grant } => {
+                let electorate = coordinator.electorate().number().0;
+                world.clients[op].stage = Stage::Over { outcome, grant, electorate };
+            }
+        }
+    }
+
+    fn deliver(&self, world: &mut World, message: Message) {
+        if !self.duplicates {
+            world.messages.remove(&message);
+        }
+        match message {
+            Message::Answer { to, from, answer } => {
+                let Stage::Running { coordinator, .. } = &mut world.clients[to].stage else {
+                    return;
+                };
+                let step = coordinator.handle(node(from), answer);
+                self.follow(world, to, step);
+            }
+            Message::Request { to, from, asked } => self.ask(world, to, from, asked),
+        }
+    }
+
+    fn ask(&self, world: &mut World, to: u8, from: Option<usize>, asked: Asked<Content>) {
+        let kind = asked.request.clone();
+        let rules = self.rules();
+        let place = &mut world.nodes[usize::from(to - 1)];
+        // A node that knows less learns the decided layout before it answers (rule 12).
+        place.ground.electorate = place.ground.electorate.max(asked.electorate);
+        let before = place.acceptor.clone();
+        let replay = from.is_none() && self.broken(Mutation::ReplayIgnoresPromise);
+        let answering = if replay { self.force(place, asked) } else {
+            place.acceptor.handle(&rules, &place.ground, asked)
+        };
+        let stores = matches!(answering, Effect::StoreThenAnswer(_));
+        let lost = match kind {
+            Request::Read => false,
+            Request::Prepare { .. } => self.broken(Mutation::PromiseNotStored),
+            Request::Accept { .. } => self.broken(Mutation::AcceptNotStored),
+        };
+        let shown = self.broken(Mutation::ReadShowsWhatIsNotStored);
+        let answer = answering.into_answer();
+        let answer = from.map(|from| Message::Answer { to: from, from: to, answer });
+        if stores && (lost || shown) {
+            place.disk.get_or_insert(before.clone());
+        } else if stores {
+            place.disk = None;
+        }
+        let after = (place.acceptor.promised(), place.acceptor.accepted().map(|at| at.ballot));
+        let was = (before.promised(), before.accepted().map(|at| at.ballot));
+        if after.0 < was.0 || after.1 < was.1 || Some(after.0) < after.1 {
+            world.breach.get_or_insert(Breach::WentBack);
+        }
+        match answer {
+            Some(answer) if stores && shown => place.held.push(answer),
+            Some(answer) => drop(world.messages.insert(answer)),
+            None => {}
+        }
+    }
+
+    /// Anti-entropy that copies a value over a promise.
+    fn force(&self, place: &mut Node, asked: Asked<Content>) -> Effect<Content> {
+        let Request::Accept { ballot, .. } = &asked.request else {
+            return place.acceptor.handle(&self.rules(), &place.ground, asked);
+        };
+        if place.acceptor.accepted().is_some_and(|at| at.ballot >= *ballot) {
+            return place.acceptor.handle(&self.rules(), &place.ground, asked);
+        }
+        let rules = Plan { mutation: Some(Mutation::AcceptIgnoresPromise), ..self.clone() }.rules();
+        place.acceptor.handle(&rules, &place.ground, asked)
+    }
+
+    fn purge(&self, world: &mut World, name: u8, floor: u64) {
+        let alone = self.broken(Mutation::FloorRaisedAlone);
+        let node = &mut world.nodes[usize::from(name - 1)];
+        let floor = HybridTime(floor);
+        if alone {
+            node.ground.fence = node.ground.fence.max(floor);
+        }
+        node.ground.purged = floor;
+        node.acceptor.erase(&node.ground);
+        if self.broken(Mutation::FenceForgotten) && node.acceptor.accepted().is_none() {
+            node.acceptor = Acceptor::default();
+        }
+    }
+
+    fn may_purge(&self, world: &World) -> bool {
+        world.proven
+            || self.broken(Mutation::FloorRaisedAlone)
+            || self.broken(Mutation::PurgeWithoutProof) && world.all_fenced()
+    }
+
+    fn may_prove(&self, world: &World, floor: u64) -> bool {
+        let fenced = world.all_fenced() || self.broken(Mutation::ProofBeforeFence);
+        let held = |node: &Node| node.acceptor.accepted().map(|at| at.ballot);
+        let old = world.nodes.iter().filter_map(held).find(|at| at.time.0 <= floor);
+        !world.proven && fenced && world.nodes.iter().all(|node| old.is_none() || held(node) == old)
+    }
+
+    fn may_decide(&self, world: &World) -> bool {
+        let transferred = match self.change {
+            None => return false,
+            Some(Transfer::Round(op)) => matches!(
+                world.clients[op].stage,
+                Stage::Over { outcome: Outcome::Read(_), electorate: 2, .. }
+            ),
+            Some(Transfer::Copy) => world.installed.is_some_and(|least| {
+                let holds = |node: &&Node| {
+                    node.acceptor.accepted().map(|at| at.ballot) >= least
+                };
+                world.nodes[1..].iter().filter(holds).count() >= 2
+            }),
+        };
+        match world.decided {
+            1 => true,
+            2 => transferred || self.broken(Mutation::ChangeBeforeTransfer),
+            _ => false,
+        }
+    }
+
+    fn install(&self, world: &mut World) {
+        let held = world.copied.iter().flatten().max_by_key(|standing| standing.ballot()).cloned();
+        world.copied = [None, None, None];
+        world.installed = Some(held.as_ref().and_then(Standing::ballot));
+        if let Some(Standing::Held { ballot, cell }) = held {
+            for to in 2..=4 {
+                let request = Request::Accept { ballot, cell: cell.clone(), next: None };
+                let asked = Asked { electorate: ElectorateNumber(2), request };
+                world.messages.insert(Message::Request { to, from: None, asked });
+            }
+        }
+    }
+
+    fn op_actions(&self, world: &World, op: usize, actions: &mut Vec<Action>) {
+        let (client, plan) = (&world.clients[op], self.ops[op]);
+        match &client.stage {
+            Stage::Waiting => {
+                let ready = plan.after.is_none_or(|earlier| {
+                    matches!(world.clients[earlier].stage, Stage::Over { .. })
+                });
+                let moves = self.change == Some(Transfer::Round(op));
+                let electorates = if moves { 2..=2 } else { 1..=3 };
+                for electorate in electorates.filter(|number| ready && *number <= world.decided) {
+                    let timed = !matches!(plan.start, Start::Read);
+                    let times = if timed { plan.times.0..=plan.times.1 } else { 0..=0 };
+                    actions.extend(times.map(|time| Action::Begin { op, time, electorate }));
+                }
+            }
+            Stage::Running { tries, drawn, pause, .. } => {
+                let above = match pause {
+                    None => {
+                        if self.timeouts && *tries < self.tries_max {
+                            actions.push(Action::TimeOut { op });
+                        }
+                        return;
+                    }
+                    Some(Pause::Mixed) => 0,
+                    Some(Pause::Again { above, .. }) => *above,
+                };
+                let least = above.max(*drawn) + 1;
+                let may = *tries < self.tries_max || matches!(pause, Some(Pause::Mixed));
+                if may && least <= self.time_max {
+                    let times = least..=self.time_max;
+                    actions.extend(times.map(|time| Action::Retry { op, time }));
+                } else {
+                    actions.push(Action::Stop { op });
+                }
+            }
+            Stage::Over { .. } => {}
+        }
+    }
+
+    fn upkeep_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        for name in 1..=self.node_count() {
+            let node = &world.nodes[usize::from(name - 1)];
+            if node.disk.is_some() {
+                actions.extend([Action::Sync(name), Action::Crash(name)]);
+            }
+            if let Some(floor) = self.floor {
+                if node.ground.fence.0 < floor && !self.broken(Mutation::FloorRaisedAlone) {
+                    actions.push(Action::Fence(name));
+                }
+                if node.ground.purged.0 < floor && self.may_purge(world) {
+                    actions.push(Action::Purge(name));
+                }
+            }
+            let behind = node.ground.electorate.0 < world.decided;
+            if behind && name <= 3 && self.change == Some(Transfer::Copy) {
+                actions.push(Action::Learn(name));
+            }
+            let copies = self.change == Some(Transfer::Copy) && world.installed.is_none();
+            let fenced = node.ground.electorate.0 == 2 || self.broken(Mutation::CopyBeforeFence);
+            let at = usize::from(name - 1);
+            if copies && world.decided == 2 && fenced && name <= 3 && world.copied[at].is_none() {
+                actions.push(Action::Copy(name));
+            }
+        }
+        if self.floor.is_some_and(|floor| self.may_prove(world, floor)) {
+            actions.push(Action::Prove);
+        }
+        if self.may_decide(world) {
+            actions.push(Action::Decide);
+        }
+        if world.copied.iter().flatten().count() >= 2 {
+            actions.push(Action::Install);
+        }
+    }
+
+    fn replay_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        let held = |name: u8| {
+            world.nodes[usize::from(name - 1)].acceptor.accepted().map(|at| at.ballot)
+        };
+        let names = 1..=self.node_count();
+        for (from, to) in names.clone().flat_map(|from| names.clone().map(move |to| (from, to))) {
+            if world.replays > 0 && held(from) > held(to) {
+                actions.push(Action::Replay { from, to });
+            }
+        }
+    }
+
+    fn replay(&self, world: &mut World, from: u8, to: u8) {
+        world.replays -= 1;
+        let node = &world.nodes[usize::from(from - 1)];
+        if let Some(held) = node.acceptor.accepted() {
+            let (ballot, cell) = (held.ballot, held.cell.clone());
+            let request = Request::Accept { ballot, cell, next: None };
+            let asked = Asked { electorate: node.ground.electorate, request };
+            world.messages.insert(Message::Request { to, from: None, asked });
+        }
+    }
+
+    /// Drops messages that can never change anything any more.
+    fn tidy(&self, world: &mut World) {
+        let (nodes, clients) = (&world.nodes, &world.clients);
+        let rules = self.rules();
+        let idle = |to: usize, from: u8, answer: &Answer<Content>| match &clients[to].stage {
+            Stage::Running { coordinator, .. } => {
+                let mut after = coordinator.clone();
+                after.handle(node(from), answer.clone()) == Step::Wait && after == *coordinator
+            }
+            Stage::Waiting | Stage::Over { .. } => true,
+        };
+        world.messages.retain(|message| match message {
+            Message::Answer { to, from, answer } => !idle(*to, *from, answer),
+            Message::Request { to, from, asked } => {
+                let over = from.is_none_or(|from| {
+                    matches!(clients[from].stage, Stage::Over { .. })
+                });
+                let place = &nodes[usize::from(*to - 1)];
+                if asked.electorate > place.ground.electorate
+                    || self.duplicates && !over
+                    || self.floor.is_some()
+                {
+                    return true;
+                }
+                let mut after = place.acceptor.clone();
+                let answer = after.handle(&rules, &place.ground, asked.clone()).into_answer();
+                let same = after == place.acceptor && place.disk.is_none();
+                !(same && from.is_none_or(|from| idle(from, *to, &answer)))
+            }
+        });
+    }
+}
+
+impl World {
+    fn all_fenced(&self) -> bool {
+        let least = self.nodes.iter().map(|node| node.ground.fence).min();
+        least.is_some_and(|fence| fence > HybridTime(0))
+    }
+
+    /// The operations of which something certain is known.
+    fn over(&self) -> u16 {
+        let certain = |client: &Client| match &client.stage {
+            Stage::Over { outcome, .. } => !matches!(outcome, Outcome::Unknown),
+            _ => false,
+        };
+        let clients = self.clients.iter().enumerate().filter(|(_, client)| certain(client));
+        clients.fold(0, |mask, (op, _)| mask | 1 << op)
+    }
+
+    /// Whether everything that was told, and a read by a new client of any majority now, can be
+    /// explained.
+    fn judge(&mut self, plan: &Plan) {
+        let told = |client: &Client| match &client.stage {
+            Stage::Waiting => Told::Nothing,
+            Stage::Running { coordinator: _, .. } => Told::Open,
+            Stage::Over { outcome, .. } => match outcome {
+                Outcome::Applied => Told::Applied,
+                Outcome::Mismatch(seen) | Outcome::Read(seen) => {
+                    Told::Saw(number(seen.cell.content))
+                }
+                Outcome::Unknown => Told::Open,
+                Outcome::NotBegun => Told::Nothing,
+            },
+        };
+        let events = plan.ops.iter().zip(&self.clients).map(|(op, client)| {
+            let told = match (told(client), op.intent) {
+                (Told::Open, Intent::Read) => Told::Nothing,
+                (told, _) => told,
+            };
+            Event { does: op.does(), told, after: client.after }
+        });
+        let mut history: Vec<Event> = events.collect();
+        let reads = self.hidden_reads();
+        let after = self.over();
+        let fine = reads.into_iter().all(|saw| {
+            history.push(Event { does: crate::history::Does::Read, told: Told::Saw(saw), after });
+            let fine = is_linearizable(&history);
+            history.pop();
+            fine
+        });
+        if !fine {
+            self.breach.get_or_insert(Breach::NotLinearizable);
+        }
+    }
+
+    /// What new rounds would find now, each through another majority of the electorate.
+    fn hidden_reads(&self) -> BTreeSet<u8> {
+        let latest = self.nodes.iter().map(|node| node.ground.electorate.0).max().unwrap_or(1);
+        let owners: &[usize] = if latest >= 3 { &[1, 2, 3] } else { &[0, 1, 2] };
+        let mut found = BTreeSet::new();
+        for left_out in owners {
+            let voters = owners.iter().filter(|at| *at != left_out);
+            let held = voters.filter_map(|at| self.nodes[*at].acceptor.accepted());
+            let greatest = held.max_by_key(|at| at.ballot);
+            found.insert(number(greatest.and_then(|at| at.cell.content)));
+        }
+        found
+    }
+
+    /// P2 and P3, of all that acceptors remember.
+    fn judge_chain(&mut self) {
+        let mut accepted: Vec<(Ballot, u8, &quorate::consensus::Lineage)> = Vec::new();
+        let mut two = false;
+        for node in &self.nodes {
+            let now = node.acceptor.accepted().map(|at| (at.ballot, &at.cell.lineage));
+            for (ballot, lineage) in node.acceptor.trail().ballots().chain(now) {
+                match accepted.iter_mut().find(|(known, ..)| *known == ballot) {
+                    Some((_, count, known)) => {
+                        *count += 1;
+                        two |= *known != lineage;
+                    }
+                    None => accepted.push((ballot, 1, lineage)),
+                }
+            }
+        }
+        accepted.retain(|(_, count, _)| *count >= 2);
+        accepted.sort_by_key(|(ballot, ..)| *ballot);
+        let follows = |pair: &[(Ballot, u8, &quorate::consensus::Lineage)]| {
+            let (before, after) = (pair[0].2.operations(), pair[1].2.operations());
+            let made = after.split_last().is_some_and(|(_, rest)| rest == before || rest.is_empty());
+            before == after || made
+        };
+        let chain = accepted.windows(2).all(follows);
+        if two {
+            self.breach.get_or_insert(Breach::TwoValuesOfOneBallot);
+        } else if !chain {
+            self.breach.get_or_insert(Breach::NoChain);
+        }
+    }
+
+    /// The outcomes of the operations that are over.
+    pub fn outcomes(&self) -> impl Iterator<Item = Option<&Outcome<Content>>> {
+        self.clients.iter().map(|client| match &client.stage {
+            Stage::Over { outcome, .. } => Some(outcome),
+            _ => None,
+        })
+    }
+}
+
+impl Model for Plan {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let none = HybridTime(0);
+        let ground = Ground { electorate: ElectorateNumber(1), fence: none, purged: none };
+        let acceptor = Acceptor::default();
+        let node = Node { ground, acceptor, disk: None, held: Vec::new() };
+        vec![World {
+            nodes: vec![node; usize::from(self.node_count())],
+            clients: vec![Client { after: 0, stage: Stage::Waiting }; self.ops.len()],
+            messages: BTreeSet::new(),
+            replays: self.replays,
+            proven: false,
+            decided: 1,
+            copied: [None, None, None],
+            installed: None,
+            breach: None,
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.breach.is_some() {
+            return;
+        }
+        for op in 0..self.ops.len() {
+            self.op_actions(world, op, actions);
+        }
+        actions.extend(world.messages.iter().cloned().map(Action::Deliver));
+        self.upkeep_actions(world, actions);
+        self.replay_actions(world, actions);
+    }
+
+    fn next_state(&self, before: &World, action: Action) -> Option<World> {
+        let mut world = before.clone();
+        let at = |name: u8| usize::from(name - 1);
+        match action {
+            Action::Begin { op, time, electorate } => self.begin(&mut world, op, time, electorate),
+            Action::Retry { op, time } => self.retry(&mut world, op, time),
+            Action::Stop { op } | Action::TimeOut { op } => {
+                let stops = matches!(action, Action::Stop { .. });
+                let Stage::Running { coordinator, .. } = &mut world.clients[op].stage else {
+                    return None;
+                };
+                let step = match stops {
+                    true => Step::Done { outcome: coordinator.give_up(), grant: None },
+                    false => coordinator.time_out(),
+                };
+                self.follow(&mut world, op, step);
+            }
+            Action::Deliver(message) => self.deliver(&mut world, message),
+            Action::Replay { from, to } => self.replay(&mut world, from, to),
+            Action::Sync(name) => {
+                world.nodes[at(name)].disk = None;
+                let held = std::mem::take(&mut world.nodes[at(name)].held);
+                world.messages.extend(held);
+            }
+            Action::Crash(name) => {
+                world.nodes[at(name)].held.clear();
+                let disk = world.nodes[at(name)].disk.take()?;
+                world.nodes[at(name)].acceptor = disk;
+            }
+            Action::Fence(name) => {
+                world.nodes[at(name)].ground.fence = HybridTime(self.floor?);
+            }
+            Action::Prove => world.proven = true,
+            Action::Purge(name) => self.purge(&mut world, name, self.floor?),
+            Action::Decide => world.decided += 1,
+            Action::Learn(name) => {
+                world.nodes[at(name)].ground.electorate = ElectorateNumber(world.decided);
+            }
+            Action::Copy(name) => {
+                let node = &world.nodes[at(name)];
+                world.copied[at(name)] = Some(node.acceptor.standing(&node.ground));
+            }
+            Action::Install => self.install(&mut world),
+        }
+        self.tidy(&mut world);
+        world.judge(self);
+        if self.floor.is_none() && self.change.is_none() {
+            world.judge_chain();
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always("nothing is broken", |_, world: &World| world.breach.is_none())]
+    }
+}
+
+/// The node ids of the model, for messages.
+pub fn names(nodes: &BTreeSet<NodeId>) -> Vec<u8> {
+    nodes.iter().map(|node| node.as_bytes()[0]).collect()
+}
