@@ -52,6 +52,22 @@ pub struct Op {
     pub after: Option<usize>,
     /// The earliest and the latest time of its first ballot: how far clocks may be apart.
     pub times: (u64, u64),
+    /// The most tries it makes.
+    pub tries: u8,
+    /// Whether its coordinator may lose patience at any time.
+    pub patience: Patience,
+    /// The nodes that its requests can reach, a bit each from the first: the others' are lost.
+    pub reach: u8,
+}
+
+/// Every node.
+pub const EVERYWHERE: u8 = 0b1111;
+
+/// Whether a coordinator waits for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Patience {
+    Endless,
+    Short,
 }
 
 impl Op {
@@ -71,6 +87,18 @@ impl Op {
     pub const fn at(self, times: (u64, u64)) -> Self {
         Self { times, ..self }
     }
+
+    pub const fn reaching(self, reach: u8) -> Self {
+        Self { reach, ..self }
+    }
+
+    pub const fn tried_twice(self) -> Self {
+        Self { tries: 2, ..self }
+    }
+
+    pub const fn cut_short(self) -> Self {
+        Self { tries: 2, patience: Patience::Short, ..self }
+    }
 }
 
 /// The register's number for a content; 0 for none.
@@ -82,7 +110,8 @@ pub const fn number(content: Option<Content>) -> u8 {
 }
 
 const fn op(intent: Intent<Content, Swap>, start: Start) -> Op {
-    Op { intent, start, after: None, times: (1, 2) }
+    let (patience, reach) = (Patience::Endless, EVERYWHERE);
+    Op { intent, start, after: None, times: (1, 1), tries: 1, patience, reach }
 }
 
 pub const fn blind(to: Content) -> Op {
@@ -94,7 +123,7 @@ pub const fn put(to: Content) -> Op {
 }
 
 pub const fn delete() -> Op {
-    op(Intent::Write(None), Start::Full)
+    op(Intent::Write(None), Start::Blind)
 }
 
 pub const fn swap(from: Content, to: Content) -> Op {
@@ -125,18 +154,20 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// The latest time that any ballot is drawn at.
     pub time_max: u64,
-    /// The most tries of one operation.
-    pub tries_max: u8,
     /// Whether every message may come again.
     pub duplicates: bool,
+    /// Whether answers may come late, not only at once or never.
+    pub delayed: bool,
+    /// Whether any answer may be lost alone, not only what was accepted.
+    pub lossy: bool,
     /// How often anti-entropy may bring one node's value to another.
     pub replays: u8,
-    /// Whether coordinators may lose patience at any time.
-    pub timeouts: bool,
-    /// How much values and acceptors remember.
-    pub memory: usize,
-    /// Whether writes ask for the next round.
-    pub grants: bool,
+    /// How many operations values remember.
+    pub lineage: usize,
+    /// How many past acceptances acceptors remember.
+    pub trail: usize,
+    /// How much later than a write's own round the one is that it asks for besides.
+    pub grants: Option<u64>,
     /// Up to which time deletes are purged.
     pub floor: Option<u64>,
     /// How the layout changes from nodes 1, 2, 3 to nodes 2, 3, 4.
@@ -159,12 +190,13 @@ impl Plan {
             name,
             ops: ops.to_vec(),
             time_max: 3,
-            tries_max: 2,
             duplicates: false,
+            delayed: false,
+            lossy: false,
             replays: 0,
-            timeouts: false,
-            memory: 8,
-            grants: false,
+            lineage: 8,
+            trail: 8,
+            grants: None,
             floor: None,
             change: None,
             mutation: None,
@@ -172,7 +204,7 @@ impl Plan {
     }
 
     pub const fn rules(&self) -> Bent {
-        Bent { mutation: self.mutation, memory: self.memory }
+        Bent { mutation: self.mutation, lineage: self.lineage, trail: self.trail }
     }
 
     pub fn broken(&self, mutation: Mutation) -> bool {
@@ -220,7 +252,8 @@ pub enum Mutation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bent {
     mutation: Option<Mutation>,
-    memory: usize,
+    lineage: usize,
+    trail: usize,
 }
 
 impl Bent {
@@ -270,11 +303,11 @@ impl Rules for Bent {
     }
 
     fn lineage_bound(&self) -> usize {
-        self.memory
+        self.lineage
     }
 
     fn trail_bounds(&self, _: Ballot) -> (usize, HybridTime) {
-        (self.memory, HybridTime(0))
+        (self.trail, HybridTime(0))
     }
 
     fn are_enough(&self, electorate: &Electorate, nodes: &BTreeSet<NodeId>) -> bool {
@@ -296,7 +329,7 @@ impl Rules for Bent {
 
     fn outranks(&self, one: Option<Ballot>, other: Option<Ballot>) -> bool {
         match self.is(Mutation::BuildsOnLeast) {
-            true => other.is_none() || one.is_some() && one < other,
+            true => one < other,
             false => Binding.outranks(one, other),
         }
     }
@@ -307,6 +340,10 @@ impl Rules for Bent {
 
     fn may_tell_mismatch_unasked(&self) -> bool {
         self.is(Mutation::GrantMismatchUnconfirmed)
+    }
+
+    fn promises_next(&self, next: Ballot, ballot: Ballot, promised: Ballot) -> bool {
+        Binding.promises_next(next, ballot, promised) && !self.is(Mutation::GrantWithoutItsPromise)
     }
 
     fn earns_next(&self, asked: Ballot, promised: Option<Ballot>) -> bool {

@@ -11,11 +11,11 @@ use quorate::consensus::{
     Acceptor, Answer, Asked, Ballot, Ballots, Effect, Electorate, ElectorateNumber, Grant, Ground,
     Intent, Opening, Outcome, Proposer, Request, Standing, Step,
 };
-use quorate::types::{NodeId, OperationId};
+use quorate::types::OperationId;
 use stateright::{Model, Property};
 
-use crate::history::{Event, Told, is_linearizable};
-use crate::plan::{Bent, Content, Mutation, Plan, Start, Swap, Transfer, node, number};
+use crate::history::{Does, Event, Told, is_linearizable};
+use crate::plan::{Bent, Content, EVERYWHERE, Mutation, Patience, Plan, Start, Swap, Transfer, node, number};
 
 type Coordinator = Proposer<Content, Swap, Bent>;
 
@@ -36,7 +36,7 @@ pub struct Node {
     /// What a crash leaves, where that is not what is in memory: only broken rules do that.
     disk: Option<Acceptor<Content>>,
     /// Answers that wait for the disk.
-    held: Vec<Message>,
+    held: Vec<(usize, Answer<Content>)>,
 }
 
 /// Where an operation stands.
@@ -44,7 +44,7 @@ pub struct Node {
 enum Stage {
     Waiting,
     Running { coordinator: Coordinator, tries: u8, drawn: u64, pause: Option<Pause> },
-    Over { outcome: Outcome<Content>, grant: Option<Grant<Content>>, electorate: u64 },
+    Over { outcome: Outcome<Content>, grant: Option<Grant<Content>>, electorate: u64, tries: u8 },
 }
 
 /// A coordinator that may try again.
@@ -62,6 +62,15 @@ struct Client {
     stage: Stage,
 }
 
+impl Client {
+    fn told(&self) -> Option<&Outcome<Content>> {
+        match &self.stage {
+            Stage::Over { outcome, .. } => Some(outcome),
+            _ => None,
+        }
+    }
+}
+
 /// What must never be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Breach {
@@ -76,7 +85,13 @@ pub enum Breach {
 pub struct World {
     pub nodes: Vec<Node>,
     clients: Vec<Client>,
-    messages: BTreeSet<Message>,
+    messages: BTreeSet<Arc<Message>>,
+    /// The operation whose new messages are looked at next: what its coordinator just did can as
+    /// well have been done right before one of them arrives.
+    urgent: Option<usize>,
+    /// How many nodes heard of anything: those that did not are alike, so the first of them hears
+    /// first.
+    touched: u8,
     replays: u8,
     proven: bool,
     /// The latest electorate that was decided.
@@ -87,6 +102,13 @@ pub struct World {
     pub breach: Option<Breach>,
 }
 
+/// What becomes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Lost,
+    Heard,
+}
+
 /// What can happen next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -94,7 +116,9 @@ pub enum Action {
     Retry { op: usize, time: u64 },
     Stop { op: usize },
     TimeOut { op: usize },
-    Deliver(Message),
+    /// A message arrives; and if its receiver answers, so does the answer, unless it is lost or
+    /// the plan delays answers.
+    Deliver { message: Arc<Message>, answer: Fate },
     Replay { from: u8, to: u8 },
     Sync(u8),
     Crash(u8),
@@ -125,15 +149,15 @@ impl Plan {
     fn ballots(&self, op: usize, tries: u8, time: u64) -> Ballots {
         let twice = self.broken(Mutation::BallotComesTwice);
         let name = if twice { 0x10 } else { 0x10 + op as u8 };
-        let ballot = |serial: u64| Ballot {
+        let ballot = |serial: u64, time: u64| Ballot {
             era: 1,
             time: HybridTime(time),
             node: node(name),
             boot: 1,
             serial,
         };
-        let own = ballot(1 + u64::from(tries) * 2);
-        let next = self.grants.then(|| ballot(2 + u64::from(tries) * 2));
+        let own = ballot(1 + u64::from(tries) * 2, time);
+        let next = self.grants.map(|later| ballot(2 + u64::from(tries) * 2, time + later));
         Ballots { own, next }
     }
 
@@ -162,6 +186,7 @@ impl Plan {
         world.clients[op].after = world.over();
         let stage = Stage::Running { coordinator, tries: 1, drawn: time, pause: None };
         world.clients[op].stage = stage;
+        world.urgent = Some(op);
         self.follow(world, op, step);
     }
 
@@ -178,12 +203,13 @@ impl Plan {
             true => coordinator.write_blind(ballots),
             false => coordinator.prepare(ballots),
         };
+        world.urgent = Some(op);
         self.follow(world, op, step);
     }
 
     /// The driver: does what the coordinator says.
     fn follow(&self, world: &mut World, op: usize, step: Step<Content>) {
-        let Stage::Running { coordinator, pause, .. } = &mut world.clients[op].stage else {
+        let Stage::Running { coordinator, pause, tries, .. } = &mut world.clients[op].stage else {
             return;
         };
         match step {
@@ -193,70 +219,92 @@ impl Plan {
                 *pause = Some(Pause::Again { above: above.0, opening });
             }
             Step::Send(asked) => {
-                for name in 1..=self.node_count() {
+                let reached = |name: &u8| self.ops[op].reach & (1 << (name - 1)) != 0;
+                for name in (1..=self.node_count()).filter(reached) {
                     if coordinator.electorate().members().contains(&node(name)) {
                         let asked = asked.clone();
-                        world.messages.insert(Message::Request { to: name, from: Some(op), asked });
+                        let request = Message::Request { to: name, from: Some(op), asked };
+                        world.messages.insert(Arc::new(request));
                     }
                 }
             }
             Step::Done { outcome, grant } => {
                 let electorate = coordinator.electorate().number().0;
-                world.clients[op].stage = Stage::Over { outcome, grant, electorate };
+                world.clients[op].stage = Stage::Over { outcome, grant, electorate, tries: *tries };
             }
         }
     }
 
-    fn deliver(&self, world: &mut World, message: Message) {
+    fn deliver(&self, world: &mut World, message: &Arc<Message>, fate: Fate) {
         if !self.duplicates {
-            world.messages.remove(&message);
+            world.messages.remove(message);
         }
-        match message {
-            Message::Answer { to, from, answer } => {
-                let Stage::Running { coordinator, .. } = &mut world.clients[to].stage else {
-                    return;
-                };
-                let step = coordinator.handle(node(from), answer);
-                self.follow(world, to, step);
+        match &**message {
+            Message::Answer { to, from, answer } => self.hear(world, *to, *from, answer.clone()),
+            Message::Request { to, from, asked } => {
+                world.touched = world.touched.max(*to);
+                let Some(answer) = self.ask(world, *to, *from, asked.clone()) else { return };
+                let Some(from) = from.filter(|_| fate == Fate::Heard) else { return };
+                match self.delayed {
+                    true => {
+                        let answer = Message::Answer { to: from, from: *to, answer };
+                        world.messages.insert(Arc::new(answer));
+                    }
+                    false => self.hear(world, from, *to, answer),
+                }
             }
-            Message::Request { to, from, asked } => self.ask(world, to, from, asked),
         }
     }
 
-    fn ask(&self, world: &mut World, to: u8, from: Option<usize>, asked: Asked<Content>) {
-        let kind = asked.request.clone();
+    fn hear(&self, world: &mut World, op: usize, from: u8, answer: Answer<Content>) {
+        if let Stage::Running { coordinator, .. } = &mut world.clients[op].stage {
+            let step = coordinator.handle(node(from), answer);
+            self.follow(world, op, step);
+        }
+    }
+
+    /// One node's answer, unless it has to wait for the disk.
+    fn ask(
+        &self,
+        world: &mut World,
+        to: u8,
+        from: Option<usize>,
+        asked: Asked<Content>,
+    ) -> Option<Answer<Content>> {
         let rules = self.rules();
         let place = &mut world.nodes[usize::from(to - 1)];
         // A node that knows less learns the decided layout before it answers (rule 12).
         place.ground.electorate = place.ground.electorate.max(asked.electorate);
-        let before = place.acceptor.clone();
-        let replay = from.is_none() && self.broken(Mutation::ReplayIgnoresPromise);
-        let answering = if replay { self.force(place, asked) } else {
-            place.acceptor.handle(&rules, &place.ground, asked)
-        };
-        let stores = matches!(answering, Effect::StoreThenAnswer(_));
-        let lost = match kind {
+        let lost = match &asked.request {
             Request::Read => false,
             Request::Prepare { .. } => self.broken(Mutation::PromiseNotStored),
             Request::Accept { .. } => self.broken(Mutation::AcceptNotStored),
         };
         let shown = self.broken(Mutation::ReadShowsWhatIsNotStored);
-        let answer = answering.into_answer();
-        let answer = from.map(|from| Message::Answer { to: from, from: to, answer });
+        let before = place.acceptor.clone();
+        let forced = from.is_none() && self.broken(Mutation::ReplayIgnoresPromise);
+        let effect = match forced {
+            true => self.force(place, asked),
+            false => place.acceptor.handle(&rules, &place.ground, asked),
+        };
+        let stores = matches!(effect, Effect::StoreThenAnswer(_));
+        let answer = effect.into_answer();
+        let now = (place.acceptor.promised(), place.acceptor.accepted().map(|at| at.ballot));
+        let was = (before.promised(), before.accepted().map(|at| at.ballot));
+        if now.0 < was.0 || now.1 < was.1 || Some(now.0) < now.1 {
+            world.breach.get_or_insert(Breach::WentBack);
+        }
         if stores && (lost || shown) {
-            place.disk.get_or_insert(before.clone());
+            place.disk.get_or_insert(before);
         } else if stores {
             place.disk = None;
         }
-        let after = (place.acceptor.promised(), place.acceptor.accepted().map(|at| at.ballot));
-        let was = (before.promised(), before.accepted().map(|at| at.ballot));
-        if after.0 < was.0 || after.1 < was.1 || Some(after.0) < after.1 {
-            world.breach.get_or_insert(Breach::WentBack);
-        }
-        match answer {
-            Some(answer) if stores && shown => place.held.push(answer),
-            Some(answer) => drop(world.messages.insert(answer)),
-            None => {}
+        match (from, stores && shown) {
+            (Some(from), true) => {
+                place.held.push((from, answer));
+                None
+            }
+            _ => Some(answer),
         }
     }
 
@@ -273,6 +321,7 @@ impl Plan {
     }
 
     fn purge(&self, world: &mut World, name: u8, floor: u64) {
+        world.touched = world.touched.max(name);
         let alone = self.broken(Mutation::FloorRaisedAlone);
         let node = &mut world.nodes[usize::from(name - 1)];
         let floor = HybridTime(floor);
@@ -328,7 +377,7 @@ impl Plan {
             for to in 2..=4 {
                 let request = Request::Accept { ballot, cell: cell.clone(), next: None };
                 let asked = Asked { electorate: ElectorateNumber(2), request };
-                world.messages.insert(Message::Request { to, from: None, asked });
+                world.messages.insert(Arc::new(Message::Request { to, from: None, asked }));
             }
         }
     }
@@ -351,7 +400,7 @@ impl Plan {
             Stage::Running { tries, drawn, pause, .. } => {
                 let above = match pause {
                     None => {
-                        if self.timeouts && *tries < self.tries_max {
+                        if plan.patience == Patience::Short && *tries < plan.tries {
                             actions.push(Action::TimeOut { op });
                         }
                         return;
@@ -360,11 +409,10 @@ impl Plan {
                     Some(Pause::Again { above, .. }) => *above,
                 };
                 let least = above.max(*drawn) + 1;
-                let may = *tries < self.tries_max || matches!(pause, Some(Pause::Mixed));
-                if may && least <= self.time_max {
-                    let times = least..=self.time_max;
-                    actions.extend(times.map(|time| Action::Retry { op, time }));
-                } else {
+                let may = *tries < plan.tries || matches!(pause, Some(Pause::Mixed));
+                let times = least..=self.time_max;
+                actions.extend(times.filter(|_| may).map(|time| Action::Retry { op, time }));
+                if plan.does() != Does::Read {
                     actions.push(Action::Stop { op });
                 }
             }
@@ -372,9 +420,48 @@ impl Plan {
         }
     }
 
+    /// Every message that can arrive, of one operation or of all.
+    fn deliveries(&self, world: &World, only: Option<usize>, actions: &mut Vec<Action>) {
+        for message in &world.messages {
+            let wanted = match &**message {
+                Message::Request { to, from, .. } => {
+                    (only.is_none() || *from == only) && self.may_touch(world, *to)
+                }
+                Message::Answer { .. } => only.is_none(),
+            };
+            if !wanted {
+                continue;
+            }
+            let deliver = |answer| Action::Deliver { message: Arc::clone(message), answer };
+            actions.push(deliver(Fate::Heard));
+            if !self.delayed && self.loses(message) {
+                actions.push(deliver(Fate::Lost));
+            }
+        }
+    }
+
+    /// Whether an answer is also tried as lost. A promise that its coordinator does not hear of
+    /// does what one does that is given later: by default only acceptances are lost.
+    fn loses(&self, message: &Message) -> bool {
+        let accepts = |asked: &Asked<Content>| matches!(asked.request, Request::Accept { .. });
+        match message {
+            Message::Request { asked, from: Some(_), .. } => self.lossy || accepts(asked),
+            _ => false,
+        }
+    }
+
+    /// Of nodes that are alike, the first hears first.
+    fn may_touch(&self, world: &World, name: u8) -> bool {
+        let alike = self.change.is_none() && self.ops.iter().all(|op| op.reach == EVERYWHERE);
+        !alike || name <= world.touched + 1
+    }
+
     fn upkeep_actions(&self, world: &World, actions: &mut Vec<Action>) {
         for name in 1..=self.node_count() {
             let node = &world.nodes[usize::from(name - 1)];
+            if !self.may_touch(world, name) {
+                continue;
+            }
             if node.disk.is_some() {
                 actions.extend([Action::Sync(name), Action::Crash(name)]);
             }
@@ -427,7 +514,7 @@ impl Plan {
             let (ballot, cell) = (held.ballot, held.cell.clone());
             let request = Request::Accept { ballot, cell, next: None };
             let asked = Asked { electorate: node.ground.electorate, request };
-            world.messages.insert(Message::Request { to, from: None, asked });
+            world.messages.insert(Arc::new(Message::Request { to, from: None, asked }));
         }
     }
 
@@ -435,30 +522,21 @@ impl Plan {
     fn tidy(&self, world: &mut World) {
         let (nodes, clients) = (&world.nodes, &world.clients);
         let rules = self.rules();
-        let idle = |to: usize, from: u8, answer: &Answer<Content>| match &clients[to].stage {
-            Stage::Running { coordinator, .. } => {
-                let mut after = coordinator.clone();
-                after.handle(node(from), answer.clone()) == Step::Wait && after == *coordinator
-            }
-            Stage::Waiting | Stage::Over { .. } => true,
-        };
-        world.messages.retain(|message| match message {
-            Message::Answer { to, from, answer } => !idle(*to, *from, answer),
+        let over = |op: usize| matches!(clients[op].stage, Stage::Over { .. });
+        world.messages.retain(|message| match &**message {
+            Message::Answer { to, .. } => !over(*to),
             Message::Request { to, from, asked } => {
-                let over = from.is_none_or(|from| {
-                    matches!(clients[from].stage, Stage::Over { .. })
-                });
                 let place = &nodes[usize::from(*to - 1)];
                 if asked.electorate > place.ground.electorate
-                    || self.duplicates && !over
-                    || self.floor.is_some()
+                    || !from.is_none_or(over)
+                    || self.broken(Mutation::FenceForgotten)
+                    || place.disk.is_some()
                 {
                     return true;
                 }
                 let mut after = place.acceptor.clone();
-                let answer = after.handle(&rules, &place.ground, asked.clone()).into_answer();
-                let same = after == place.acceptor && place.disk.is_none();
-                !(same && from.is_none_or(|from| idle(from, *to, &answer)))
+                after.handle(&rules, &place.ground, asked.clone());
+                after != place.acceptor
             }
         });
     }
@@ -506,7 +584,7 @@ impl World {
         let reads = self.hidden_reads();
         let after = self.over();
         let fine = reads.into_iter().all(|saw| {
-            history.push(Event { does: crate::history::Does::Read, told: Told::Saw(saw), after });
+            history.push(Event { does: Does::Read, told: Told::Saw(saw), after });
             let fine = is_linearizable(&history);
             history.pop();
             fine
@@ -516,16 +594,21 @@ impl World {
         }
     }
 
-    /// What new rounds would find now, each through another majority of the electorate.
+    /// What new rounds would find now, each through another majority of the latest electorate.
     fn hidden_reads(&self) -> BTreeSet<u8> {
-        let latest = self.nodes.iter().map(|node| node.ground.electorate.0).max().unwrap_or(1);
-        let owners: &[usize] = if latest >= 3 { &[1, 2, 3] } else { &[0, 1, 2] };
+        let (old, new): ([usize; 3], [usize; 3]) = match self.decided {
+            1 => ([0, 1, 2], [0, 1, 2]),
+            2 => ([0, 1, 2], [1, 2, 3]),
+            _ => ([1, 2, 3], [1, 2, 3]),
+        };
         let mut found = BTreeSet::new();
-        for left_out in owners {
-            let voters = owners.iter().filter(|at| *at != left_out);
+        for (one, other) in old.iter().flat_map(|one| new.iter().map(move |other| (one, other))) {
+            let voters = old.iter().filter(|at| *at != one).chain(new.iter().filter(|at| *at != other));
             let held = voters.filter_map(|at| self.nodes[*at].acceptor.accepted());
             let greatest = held.max_by_key(|at| at.ballot);
-            found.insert(number(greatest.and_then(|at| at.cell.content)));
+            if self.decided == 2 || one == other {
+                found.insert(number(greatest.and_then(|at| at.cell.content)));
+            }
         }
         found
     }
@@ -561,12 +644,12 @@ impl World {
         }
     }
 
-    /// The outcomes of the operations that are over.
-    pub fn outcomes(&self) -> impl Iterator<Item = Option<&Outcome<Content>>> {
-        self.clients.iter().map(|client| match &client.stage {
-            Stage::Over { outcome, .. } => Some(outcome),
+    /// What an operation was told in the end, and with which try.
+    pub fn told(&self, op: usize) -> Option<(&Outcome<Content>, u8)> {
+        match &self.clients[op].stage {
+            Stage::Over { outcome, tries, .. } => Some((outcome, *tries)),
             _ => None,
-        })
+        }
     }
 }
 
@@ -583,6 +666,8 @@ impl Model for Plan {
             nodes: vec![node; usize::from(self.node_count())],
             clients: vec![Client { after: 0, stage: Stage::Waiting }; self.ops.len()],
             messages: BTreeSet::new(),
+            urgent: None,
+            touched: 0,
             replays: self.replays,
             proven: false,
             decided: 1,
@@ -596,10 +681,15 @@ impl Model for Plan {
         if world.breach.is_some() {
             return;
         }
+        if let Some(op) = world.urgent {
+            self.op_actions(world, op, actions);
+            self.deliveries(world, Some(op), actions);
+            return;
+        }
         for op in 0..self.ops.len() {
             self.op_actions(world, op, actions);
         }
-        actions.extend(world.messages.iter().cloned().map(Action::Deliver));
+        self.deliveries(world, None, actions);
         self.upkeep_actions(world, actions);
         self.replay_actions(world, actions);
     }
@@ -615,18 +705,33 @@ impl Model for Plan {
                 let Stage::Running { coordinator, .. } = &mut world.clients[op].stage else {
                     return None;
                 };
+                world.urgent = (!stops).then_some(op);
                 let step = match stops {
                     true => Step::Done { outcome: coordinator.give_up(), grant: None },
                     false => coordinator.time_out(),
                 };
+                // To be told nothing is to be told that nothing is known.
+                let told = Step::Done { outcome: Outcome::Unknown, grant: None };
+                if step == told && !self.ops.iter().any(|other| other.after == Some(op)) {
+                    return None;
+                }
                 self.follow(&mut world, op, step);
             }
-            Action::Deliver(message) => self.deliver(&mut world, message),
+            Action::Deliver { message, answer } => {
+                world.urgent = None;
+                self.deliver(&mut world, &message, answer);
+                let lost = answer == Fate::Lost && world.nodes == before.nodes;
+                let idle = world.nodes == before.nodes && world.clients == before.clients;
+                if lost || idle && world.messages.len() <= before.messages.len() {
+                    return None;
+                }
+            }
             Action::Replay { from, to } => self.replay(&mut world, from, to),
             Action::Sync(name) => {
                 world.nodes[at(name)].disk = None;
-                let held = std::mem::take(&mut world.nodes[at(name)].held);
-                world.messages.extend(held);
+                for (op, answer) in std::mem::take(&mut world.nodes[at(name)].held) {
+                    self.hear(&mut world, op, name, answer);
+                }
             }
             Action::Crash(name) => {
                 world.nodes[at(name)].held.clear();
@@ -635,6 +740,7 @@ impl Model for Plan {
             }
             Action::Fence(name) => {
                 world.nodes[at(name)].ground.fence = HybridTime(self.floor?);
+                world.touched = world.touched.max(name);
             }
             Action::Prove => world.proven = true,
             Action::Purge(name) => self.purge(&mut world, name, self.floor?),
@@ -649,8 +755,17 @@ impl Model for Plan {
             Action::Install => self.install(&mut world),
         }
         self.tidy(&mut world);
-        world.judge(self);
-        if self.floor.is_none() && self.change.is_none() {
+        let accepted = |world: &World| -> Vec<_> {
+            world.nodes.iter().map(|n| n.acceptor.accepted().map(|at| at.ballot)).collect()
+        };
+        let told = |world: &World| -> Vec<_> {
+            world.clients.iter().map(|client| client.told().cloned()).collect()
+        };
+        let written = accepted(before) != accepted(&world);
+        if written || told(before) != told(&world) {
+            world.judge(self);
+        }
+        if written && self.floor.is_none() && self.change.is_none() {
             world.judge_chain();
         }
         Some(world)
@@ -659,9 +774,4 @@ impl Model for Plan {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![Property::always("nothing is broken", |_, world: &World| world.breach.is_none())]
     }
-}
-
-/// The node ids of the model, for messages.
-pub fn names(nodes: &BTreeSet<NodeId>) -> Vec<u8> {
-    nodes.iter().map(|node| node.as_bytes()[0]).collect()
 }
