@@ -33,11 +33,14 @@ pub fn plans() -> Vec<Plan> {
                 blind(2).at((2, 2)).after(1).reaching(0b011),
             ])
         },
-        plan("blind put cut short, read, blind put", &[
-            blind(1).cut_short(),
-            read().reaching(0b011),
-            blind(2).at((2, 2)).after(1).reaching(0b110),
-        ]),
+        Plan {
+            replays: 1,
+            ..plan("blind put cut short, anti-entropy, read, blind put", &[
+                blind(1).cut_short().reaching(0b101),
+                read().reaching(0b011),
+                blind(2).at((2, 2)).after(1).reaching(0b110),
+            ])
+        },
         plan("create tried again, swap", &[create(1).tried_twice(), swap(1, 2)]),
         Plan {
             replays: 1,
@@ -67,7 +70,7 @@ pub fn plans() -> Vec<Plan> {
         Plan { floor: Some(2), ..plan("purge, put, delete", &[blind(1), delete().at((2, 2))]) },
         Plan {
             change: Some(Transfer::Round(1)),
-            ..plan("layout change by rounds, put", &[blind(1), identity().at((2, 2))])
+            ..plan("layout change by rounds, put", &[blind(1).at((2, 2)), identity()])
         },
         Plan {
             change: Some(Transfer::Copy),
@@ -113,7 +116,7 @@ pub const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::FullAgainUnlessInHighest, "blind put cut short, swap, blind put"),
     (Mutation::AdoptionOverlooked, "blind put cut short, swap, blind put"),
     (Mutation::DroppedTrailDenied, "blind put cut short, read, blind put, short memory"),
-    (Mutation::PresentDenied, "blind put cut short, read, blind put"),
+    (Mutation::PresentDenied, "blind put cut short, anti-entropy, read, blind put"),
     (Mutation::ChangeTriedAgain, "create tried again, swap"),
     (Mutation::FloorRaisedAlone, "purge, put, delete"),
     (Mutation::ProofBeforeFence, "purge, put, delete"),

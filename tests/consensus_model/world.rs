@@ -530,6 +530,7 @@ impl Plan {
                 if asked.electorate > place.ground.electorate
                     || !from.is_none_or(over)
                     || self.broken(Mutation::FenceForgotten)
+                    || self.broken(Mutation::ReplayIgnoresPromise)
                     || place.disk.is_some()
                 {
                     return true;
