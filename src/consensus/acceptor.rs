@@ -7,7 +7,7 @@ use crate::causality::HybridTime;
 use super::ballot::Ballot;
 use super::cell::Cell;
 use super::electorate::ElectorateNumber;
-use super::message::{Answer, Asked, Past, Refusal, Request, Standing, Why};
+use super::message::{Answer, Asked, Declined, Past, Refusal, Request, Standing, Why};
 use super::rules::{Position, Rules};
 use super::trail::{Adopted, Inquiry, Testimony, Trail};
 
@@ -243,13 +243,16 @@ impl<V: Clone> Acceptor<V> {
         request: &Request<V>,
         why: Why,
     ) -> Effect<V> {
-        let ballot = match request {
-            Request::Read => None,
-            Request::Prepare { ballot, .. } | Request::Accept { ballot, .. } => Some(*ballot),
+        let of = match *request {
+            Request::Read => Declined::Read,
+            Request::Prepare { ballot, .. } => Declined::Prepare(ballot),
+            Request::Accept { ballot, .. } => {
+                let denied = self.denies(rules, ground, ballot);
+                let past = if denied { Past::Never } else { Past::Perhaps };
+                Declined::Accept { ballot, past }
+            }
         };
-        let denied = ballot.is_some_and(|ballot| self.denies(rules, ground, ballot));
-        let past = if denied { Past::Never } else { Past::Perhaps };
-        Effect::Answer(Answer::Refused(Refusal { ballot, why, past }))
+        Effect::Answer(Answer::Refused(Refusal { of, why }))
     }
 
     /// R3: what it knows of an operation's earlier tries. It has promised a later round by now.

@@ -97,12 +97,29 @@ pub enum Answer<V> {
 /// A request that an acceptor does not follow. Nothing is stored for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Refusal {
-    /// The round that is refused; none for a read.
-    pub ballot: Option<Ballot>,
+    /// What is refused.
+    pub of: Declined,
     /// Why.
     pub why: Why,
-    /// Whether it accepted that round before.
-    pub past: Past,
+}
+
+/// What an acceptor refused to do.
+///
+/// Only of an acceptance does a refusal say something about the past: the refusal of a prepare
+/// that came twice says nothing of the acceptance that follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Declined {
+    /// To say what it holds.
+    Read,
+    /// To promise this round.
+    Prepare(Ballot),
+    /// To accept a value in this round.
+    Accept {
+        /// The round.
+        ballot: Ballot,
+        /// Whether it had accepted it before.
+        past: Past,
+    },
 }
 
 /// Why an acceptor refuses.

@@ -34,7 +34,7 @@ pub use acceptor::{Accepted, Acceptor, Effect, Erasure, Ground};
 pub use ballot::{Ballot, Mint};
 pub use cell::{Cell, Lineage};
 pub use electorate::{Electorate, ElectorateNumber};
-pub use message::{Answer, Asked, Past, Refusal, Request, Standing, Why};
+pub use message::{Answer, Asked, Declined, Past, Refusal, Request, Standing, Why};
 pub use operation::{Change, Decision, Grant, Intent, Outcome, Seen};
 pub use patience::Patience;
 pub use proposer::{Ballots, Opening, Proposer, Step};

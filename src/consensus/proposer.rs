@@ -11,7 +11,7 @@ use crate::types::{NodeId, OperationId};
 use super::ballot::Ballot;
 use super::cell::{Cell, Lineage};
 use super::electorate::Electorate;
-use super::message::{Answer, Asked, Past, Refusal, Request, Why};
+use super::message::{Answer, Asked, Declined, Past, Refusal, Request, Why};
 use super::operation::{Change, Decision, Grant, Intent, Outcome, Seen};
 use super::promises::{Promises, Standings, Try};
 use super::rules::{Rules, Traces, Verdict};
@@ -347,16 +347,23 @@ where
     }
 
     fn refused(&mut self, from: NodeId, refusal: Refusal) -> Step<V> {
-        let Refusal { ballot, why, past } = refusal;
+        let Refusal { of, why } = refusal;
         self.above = self.above.max(why.above());
-        if let Some(tried) = ballot.and_then(|ballot| self.try_of(ballot))
-            && past == Past::Never
+        if let Declined::Accept { ballot, past: Past::Never } = of
+            && let Some(tried) = self.try_of(ballot)
         {
-            let evidence =
-                if why.is_final() { &mut tried.denied } else { &mut tried.untouched };
+            let evidence = if why.is_final() { &mut tried.denied } else { &mut tried.untouched };
             evidence.insert(from);
         }
-        if ballot != self.present_ballot() {
+        let present = match (&self.phase, of) {
+            (Phase::Reading { .. }, Declined::Read) => true,
+            (Phase::Preparing { ballots, .. }, Declined::Prepare(ballot)) => ballots.own == ballot,
+            (Phase::Accepting(round), Declined::Accept { ballot, .. }) => {
+                round.ballots.own == ballot
+            }
+            _ => false,
+        };
+        if !present {
             return Step::Wait;
         }
         let own = self.electorate.number();
@@ -436,13 +443,5 @@ where
 
     fn try_of(&mut self, ballot: Ballot) -> Option<&mut Try> {
         self.tries.iter_mut().find(|past| past.ballot == ballot)
-    }
-
-    fn present_ballot(&self) -> Option<Ballot> {
-        match &self.phase {
-            Phase::Preparing { ballots, .. } => Some(ballots.own),
-            Phase::Accepting(round) => Some(round.ballots.own),
-            Phase::Idle | Phase::Reading { .. } | Phase::Over => None,
-        }
     }
 }

@@ -10,6 +10,7 @@ use quorate::consensus::{
 use quorate::types::NodeId;
 
 use crate::history::Does;
+use crate::world::World;
 
 /// The content of a key.
 pub type Content = u8;
@@ -172,6 +173,8 @@ pub struct Plan {
     pub floor: Option<u64>,
     /// How the layout changes from nodes 1, 2, 3 to nodes 2, 3, 4.
     pub change: Option<Transfer>,
+    /// What must be seen somewhere, or the plan is about nothing.
+    pub sometimes: Vec<(&'static str, fn(&Plan, &World) -> bool)>,
     pub mutation: Option<Mutation>,
 }
 
@@ -199,6 +202,7 @@ impl Plan {
             grants: None,
             floor: None,
             change: None,
+            sometimes: Vec::new(),
             mutation: None,
         }
     }
@@ -235,6 +239,7 @@ pub enum Mutation {
     DroppedTrailDenied,
     ChangeTriedAgain,
     PresentDenied,
+    PastDenied,
     FloorRaisedAlone,
     ProofBeforeFence,
     PurgeWithoutProof,
@@ -245,7 +250,45 @@ pub enum Mutation {
     FastReadOfOldOwners,
     ChangeBeforeTransfer,
     CopyBeforeFence,
-    GrantOutlivesElectorate,
+    PromisesNotCopied,
+}
+
+impl Mutation {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::BallotComesTwice,
+        Self::AcceptIgnoresPromise,
+        Self::PromiseNotStored,
+        Self::AcceptNotStored,
+        Self::ReadShowsWhatIsNotStored,
+        Self::BuildsOnLeast,
+        Self::FastReadOfTheGreatest,
+        Self::OneIsEnough,
+        Self::MismatchFromMinority,
+        Self::UnknownToldAsNotBegun,
+        Self::GrantWithoutItsPromise,
+        Self::GrantMismatchUnconfirmed,
+        Self::ReplayIgnoresPromise,
+        Self::BlindAgainAfterMajority,
+        Self::FullAgainRegardless,
+        Self::FullAgainUnlessInHighest,
+        Self::AdoptionOverlooked,
+        Self::DroppedTrailDenied,
+        Self::ChangeTriedAgain,
+        Self::PresentDenied,
+        Self::PastDenied,
+        Self::FloorRaisedAlone,
+        Self::ProofBeforeFence,
+        Self::PurgeWithoutProof,
+        Self::FenceForgotten,
+        Self::OldElectorateServed,
+        Self::NewOwnersAloneDecide,
+        Self::OldOwnersAloneDecide,
+        Self::FastReadOfOldOwners,
+        Self::ChangeBeforeTransfer,
+        Self::CopyBeforeFence,
+        Self::PromisesNotCopied,
+    ];
 }
 
 /// The product's rules with at most one bent.
@@ -291,13 +334,10 @@ impl Rules for Bent {
         own == asked || asked < own && self.is(Mutation::OldElectorateServed)
     }
 
-    fn holds_grant(&self, own: ElectorateNumber, grant: ElectorateNumber) -> bool {
-        own == grant || self.is(Mutation::GrantOutlivesElectorate)
-    }
-
     fn denies(&self, recollection: Recollection) -> bool {
         let Recollection { present, past, dropped } = recollection;
         let present = present && !self.is(Mutation::PresentDenied);
+        let past = past && !self.is(Mutation::PastDenied);
         let dropped = dropped && !self.is(Mutation::DroppedTrailDenied);
         !present && !past && !dropped
     }

@@ -1,11 +1,69 @@
 //! The plans that are run, and which planted fault each of them finds.
 
+use quorate::consensus::{Acceptor, Outcome};
+
 use crate::plan::{
     Mutation, Plan, Transfer, blind, create, delete, granted, identity, put, read, swap,
 };
+use crate::world::{Node, World};
 
 /// Every plan; without a mutation none of them may break anything.
 pub fn plans() -> Vec<Plan> {
+    let mut plans = simple();
+    plans.extend(tried_again());
+    plans.extend(granted_and_purged());
+    plans.extend(layout_changes());
+    for plan in &mut plans {
+        plan.sometimes = sometimes(plan.name);
+    }
+    plans
+}
+
+/// What must be seen in a plan, or it is about nothing.
+fn sometimes(name: &str) -> Vec<(&'static str, fn(&Plan, &World) -> bool)> {
+    match name {
+        "blind put, create" => vec![("the create fails", |_, world| {
+            matches!(world.told(1), Some((Outcome::Mismatch(_), _)))
+        })],
+        "blind put tried again, swap" => vec![
+            ("the put takes effect with its second try", |_, world| {
+                world.told(0) == Some((&Outcome::Applied, 2))
+            }),
+            ("nobody took the put in, and it is told so", |_, world| {
+                matches!(world.told(0), Some((Outcome::NotBegun, _)))
+            }),
+            ("the put's first try was swapped, and it knows", |_, world| {
+                world.told(0) == Some((&Outcome::Applied, 2))
+                    && world.told(1) == Some((&Outcome::Applied, 1))
+            }),
+            ("the swap is unknown", |_, world| {
+                world.told(1) == Some((&Outcome::Unknown, 1))
+            }),
+        ],
+        "grant, put in between, swap" => vec![("the granted swap takes effect", |_, world| {
+            world.told(2) == Some((&Outcome::Applied, 1))
+        })],
+        "purge, put, delete" => vec![("the delete is erased", |_, world| {
+            let erased = |node: &Node| node.acceptor == Acceptor::default();
+            world.told(1) == Some((&Outcome::Applied, 1)) && world.nodes.iter().all(erased)
+        })],
+        "layout change by rounds, put" | "layout change by copies, put" => vec![
+            ("the old owners take the put", |_, world| {
+                world.told(0).is_some() && world.electorate_of(0) == Some(1)
+            }),
+            ("both take the put", |_, world| {
+                world.told(0).is_some() && world.electorate_of(0) == Some(2)
+            }),
+            ("the new owners take the put", |_, world| {
+                world.told(0).is_some() && world.electorate_of(0) == Some(3)
+            }),
+        ],
+        _ => vec![],
+    }
+}
+
+/// One try of each operation.
+fn simple() -> Vec<Plan> {
     let plan = Plan::new;
     vec![
         plan("one blind put", &[blind(1)]),
@@ -19,9 +77,25 @@ pub fn plans() -> Vec<Plan> {
         plan("blind put, create", &[blind(1).at((1, 2)), create(2)]),
         plan("blind put, swap", &[blind(1).at((1, 2)), swap(1, 2)]),
         plan("put, then swap", &[put(1), swap(1, 2).after(0)]),
+        Plan {
+            replays: 1,
+            time_max: 2,
+            ..plan("anti-entropy, blind put, create, read", &[
+                blind(1).reaching(0b001),
+                create(2).at((2, 2)).reaching(0b110),
+                read().reaching(0b011),
+            ])
+        },
+    ]
+}
+
+/// Writes that are tried again (R1 to R4).
+fn tried_again() -> Vec<Plan> {
+    let plan = Plan::new;
+    vec![
         plan("blind put tried again, swap", &[blind(1).tried_twice(), swap(1, 2)]),
-        plan("blind put cut short, swap, blind put", &[
-            blind(1).cut_short(),
+        plan("blind put tried again, swap, blind put", &[
+            blind(1).tried_twice(),
             swap(1, 2).reaching(0b011),
             blind(3).at((2, 2)).after(1).reaching(0b110),
         ]),
@@ -41,16 +115,22 @@ pub fn plans() -> Vec<Plan> {
                 blind(2).at((2, 2)).after(1).reaching(0b110),
             ])
         },
-        plan("create tried again, swap", &[create(1).tried_twice(), swap(1, 2)]),
         Plan {
-            replays: 1,
+            duplicates: true,
             time_max: 2,
-            ..plan("anti-entropy, blind put, create, read", &[
-                blind(1).reaching(0b001),
-                create(2).at((2, 2)).reaching(0b110),
-                read().reaching(0b011),
+            ..plan("blind put tried again, swap, duplicates", &[
+                blind(1).tried_twice(),
+                swap(1, 2),
             ])
         },
+        plan("create tried again, swap", &[create(1).tried_twice(), swap(1, 2)]),
+    ]
+}
+
+/// Promises that come with acceptances (rule 8, R6), and purges (rule 11, R9).
+fn granted_and_purged() -> Vec<Plan> {
+    let plan = Plan::new;
+    vec![
         Plan {
             grants: Some(2),
             ..plan("grant, put in between, swap", &[
@@ -68,6 +148,13 @@ pub fn plans() -> Vec<Plan> {
             ])
         },
         Plan { floor: Some(2), ..plan("purge, put, delete", &[blind(1), delete().at((2, 2))]) },
+    ]
+}
+
+/// From nodes 1, 2, 3 to nodes 2, 3, 4 (rule 12).
+fn layout_changes() -> Vec<Plan> {
+    let plan = Plan::new;
+    vec![
         Plan {
             change: Some(Transfer::Round(1)),
             ..plan("layout change by rounds, put", &[blind(1).at((2, 2)), identity()])
@@ -82,6 +169,17 @@ pub fn plans() -> Vec<Plan> {
                 identity(),
                 blind(1).at((2, 2)).after(0).reaching(0b1100),
                 read().after(1).reaching(0b0011),
+            ])
+        },
+        Plan {
+            change: Some(Transfer::Round(1)),
+            grants: Some(2),
+            time_max: 4,
+            ..plan("layout change by rounds, grant, put, swap", &[
+                put(1).reaching(0b0011),
+                identity().at((2, 4)).after(0),
+                put(2).at((2, 2)).after(1).reaching(0b1100).tried_twice(),
+                granted(swap(1, 3), 0).after(2).reaching(0b0110),
             ])
         },
         Plan {
@@ -113,10 +211,11 @@ pub const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::ReplayIgnoresPromise, "anti-entropy, blind put, create, read"),
     (Mutation::BlindAgainAfterMajority, "blind put tried again, swap"),
     (Mutation::FullAgainRegardless, "blind put tried again, swap"),
-    (Mutation::FullAgainUnlessInHighest, "blind put cut short, swap, blind put"),
-    (Mutation::AdoptionOverlooked, "blind put cut short, swap, blind put"),
+    (Mutation::FullAgainUnlessInHighest, "blind put tried again, swap, blind put"),
+    (Mutation::AdoptionOverlooked, "blind put tried again, swap, blind put"),
     (Mutation::DroppedTrailDenied, "blind put cut short, read, blind put, short memory"),
     (Mutation::PresentDenied, "blind put cut short, anti-entropy, read, blind put"),
+    (Mutation::PastDenied, "blind put tried again, swap, duplicates"),
     (Mutation::ChangeTriedAgain, "create tried again, swap"),
     (Mutation::FloorRaisedAlone, "purge, put, delete"),
     (Mutation::ProofBeforeFence, "purge, put, delete"),
@@ -127,6 +226,58 @@ pub const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::OldOwnersAloneDecide, "layout change by rounds, put"),
     (Mutation::ChangeBeforeTransfer, "layout change by rounds, put"),
     (Mutation::CopyBeforeFence, "layout change by copies, put"),
+    (Mutation::PromisesNotCopied, "layout change by copies, grant, put, swap"),
     (Mutation::FastReadOfOldOwners, "layout change by rounds, put, read of old owners"),
-    (Mutation::GrantOutlivesElectorate, "layout change by copies, grant, put, swap"),
 ];
+
+/// Longer plans for whoever has the time.
+pub fn larger_plans() -> Vec<Plan> {
+    let plan = Plan::new;
+    vec![
+        plan("two blind puts cut short, swap", &[
+            blind(1).cut_short().at((1, 2)),
+            blind(2).cut_short(),
+            swap(1, 3),
+        ]),
+        plan("blind put cut short, swap, blind put, read", &[
+            blind(1).cut_short(),
+            swap(1, 2).at((1, 2)),
+            blind(3).at((1, 2)),
+            read(),
+        ]),
+        Plan {
+            replays: 2,
+            ..plan("blind put cut short, swap, anti-entropy", &[blind(1).cut_short(), swap(1, 2)])
+        },
+        Plan {
+            grants: Some(0),
+            ..plan("granted swap, swap, blind put", &[
+                put(1),
+                granted(swap(1, 2), 0),
+                swap(1, 3).at((1, 2)),
+                blind(4).at((1, 2)),
+            ])
+        },
+        Plan {
+            floor: Some(2),
+            replays: 1,
+            ..plan("purge, put, delete, create, anti-entropy", &[
+                blind(1),
+                delete().at((2, 2)),
+                create(2).at((2, 3)),
+            ])
+        },
+        Plan {
+            change: Some(Transfer::Copy),
+            ..plan("layout change by copies, put, swap", &[blind(1).at((1, 2)), swap(1, 2)])
+        },
+        Plan {
+            change: Some(Transfer::Round(2)),
+            ..plan("layout change by rounds, put, swap", &[
+                blind(1).at((1, 2)),
+                swap(1, 2),
+                identity().at((1, 2)),
+            ])
+        },
+    ]
+}

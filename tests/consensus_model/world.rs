@@ -17,6 +17,9 @@ use stateright::{Model, Property};
 use crate::history::{Does, Event, Told, is_linearizable};
 use crate::plan::{Bent, Content, EVERYWHERE, Mutation, Patience, Plan, Start, Swap, Transfer, node, number};
 
+/// The property that every plan keeps.
+pub const NOTHING_BROKEN: &str = "nothing is broken";
+
 type Coordinator = Proposer<Content, Swap, Bent>;
 
 /// A message on its way.
@@ -71,6 +74,9 @@ impl Client {
     }
 }
 
+/// What one old owner held and had promised.
+type Copied = (Standing<Content>, Ballot);
+
 /// What must never be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Breach {
@@ -97,8 +103,9 @@ pub struct World {
     /// The latest electorate that was decided.
     decided: u64,
     /// What was copied from each old owner.
-    copied: [Option<Standing<Content>>; 3],
-    installed: Option<Option<Ballot>>,
+    copied: [Option<Copied>; 3],
+    /// What a majority of the new owners has to hold and to have promised.
+    installed: Option<(Option<Ballot>, Ballot)>,
     pub breach: Option<Breach>,
 }
 
@@ -355,9 +362,10 @@ impl Plan {
                 world.clients[op].stage,
                 Stage::Over { outcome: Outcome::Read(_), electorate: 2, .. }
             ),
-            Some(Transfer::Copy) => world.installed.is_some_and(|least| {
+            Some(Transfer::Copy) => world.installed.is_some_and(|(least, promised)| {
                 let holds = |node: &&Node| {
                     node.acceptor.accepted().map(|at| at.ballot) >= least
+                        && node.acceptor.promised() >= promised
                 };
                 world.nodes[1..].iter().filter(holds).count() >= 2
             }),
@@ -369,16 +377,32 @@ impl Plan {
         }
     }
 
+    /// Brings the new owners what a majority of the old ones held: the greatest value, and the
+    /// greatest promise with it.
     fn install(&self, world: &mut World) {
-        let held = world.copied.iter().flatten().max_by_key(|standing| standing.ballot()).cloned();
-        world.copied = [None, None, None];
-        world.installed = Some(held.as_ref().and_then(Standing::ballot));
-        if let Some(Standing::Held { ballot, cell }) = held {
-            for to in 2..=4 {
-                let request = Request::Accept { ballot, cell: cell.clone(), next: None };
-                let asked = Asked { electorate: ElectorateNumber(2), request };
-                world.messages.insert(Arc::new(Message::Request { to, from: None, asked }));
+        let copied = world.copied.iter().flatten();
+        let promised = copied.clone().map(|(_, promised)| *promised).max();
+        let promised = match self.broken(Mutation::PromisesNotCopied) {
+            true => Ballot::NONE,
+            false => promised.unwrap_or(Ballot::NONE),
+        };
+        let held = copied.map(|(standing, _)| standing).max_by_key(|standing| standing.ballot());
+        let request = match held {
+            Some(Standing::Held { ballot, cell }) => {
+                let (cell, next) = (cell.clone(), Some(promised).filter(|next| next > ballot));
+                Some(Request::Accept { ballot: *ballot, cell, next })
             }
+            _ if promised > Ballot::NONE => {
+                Some(Request::Prepare { ballot: promised, inquiry: None })
+            }
+            _ => None,
+        };
+        world.installed = Some((held.and_then(Standing::ballot), promised));
+        world.copied = [None, None, None];
+        for to in 2..=4 {
+            let Some(request) = request.clone() else { return };
+            let asked = Asked { electorate: ElectorateNumber(2), request };
+            world.messages.insert(Arc::new(Message::Request { to, from: None, asked }));
         }
     }
 
@@ -652,6 +676,14 @@ impl World {
             _ => None,
         }
     }
+
+    /// The electorate in which an operation was over.
+    pub fn electorate_of(&self, op: usize) -> Option<u64> {
+        match &self.clients[op].stage {
+            Stage::Over { electorate, .. } => Some(*electorate),
+            _ => None,
+        }
+    }
 }
 
 impl Model for Plan {
@@ -751,7 +783,8 @@ impl Model for Plan {
             }
             Action::Copy(name) => {
                 let node = &world.nodes[at(name)];
-                world.copied[at(name)] = Some(node.acceptor.standing(&node.ground));
+                let standing = node.acceptor.standing(&node.ground);
+                world.copied[at(name)] = Some((standing, node.acceptor.promised()));
             }
             Action::Install => self.install(&mut world),
         }
@@ -773,6 +806,9 @@ impl Model for Plan {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always("nothing is broken", |_, world: &World| world.breach.is_none())]
+        let mut all =
+            vec![Property::always(NOTHING_BROKEN, |_, world: &World| world.breach.is_none())];
+        all.extend(self.sometimes.iter().map(|(name, seen)| Property::sometimes(name, *seen)));
+        all
     }
 }
