@@ -181,12 +181,7 @@ impl<V: Clone> Acceptor<V> {
     }
 
     /// What keeps it from following a prepare or an accept.
-    fn objection(
-        &self,
-        rules: &impl Rules,
-        ground: &Ground,
-        request: &Request<V>,
-    ) -> Option<Why> {
+    fn objection(&self, rules: &impl Rules, ground: &Ground, request: &Request<V>) -> Option<Why> {
         let accepted = self.accepted_ballot().unwrap_or(Ballot::NONE);
         let position = Position { promised: self.promised, accepted };
         let (ballot, agrees) = match request {
@@ -200,12 +195,7 @@ impl<V: Clone> Acceptor<V> {
         (!agrees).then(|| Why::Overtaken { seen: self.promised.max(accepted) })
     }
 
-    fn accept(
-        &mut self,
-        rules: &impl Rules,
-        new: Accepted<V>,
-        next: Option<Ballot>,
-    ) -> Effect<V> {
+    fn accept(&mut self, rules: &impl Rules, new: Accepted<V>, next: Option<Ballot>) -> Effect<V> {
         let ballot = new.ballot;
         if let Some(old) = self.accepted.replace(new) {
             let (bound, horizon) = rules.trail_bounds(ballot);
@@ -263,8 +253,7 @@ impl<V: Clone> Acceptor<V> {
             self.accepted.as_ref().map(|accepted| (accepted.ballot, &accepted.cell.lineage));
         // What is later than the operation's first try may have been erased with its trail.
         let erased = inquiry.earlier.first().is_some_and(|first| first.time <= ground.purged);
-        let adopted =
-            if erased { Adopted::Perhaps } else { self.trail.adopted(inquiry, present) };
+        let adopted = if erased { Adopted::Perhaps } else { self.trail.adopted(inquiry, present) };
         Testimony { denied, adopted }
     }
 
@@ -279,4 +268,156 @@ impl<V: Clone> Acceptor<V> {
 
 fn is_purged<V>(accepted: &Accepted<V>, ground: &Ground) -> bool {
     accepted.cell.content.is_none() && accepted.ballot.time <= ground.purged
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::{Acceptor, Erasure, Ground};
+    use crate::causality::HybridTime;
+    use crate::consensus::rules::Binding;
+    use crate::consensus::{
+        Answer, Asked, Ballot, Cell, Declined, ElectorateNumber, Past, Refusal, Request, Standing,
+    };
+
+    const NOW: ElectorateNumber = ElectorateNumber(1);
+
+    fn ground(fence: u64, purged: u64) -> Ground {
+        let (fence, purged) = (HybridTime(fence), HybridTime(purged));
+        Ground { electorate: NOW, fence, purged }
+    }
+
+    fn at(time: u64) -> Ballot {
+        Ballot { time: HybridTime(time), serial: time, ..Ballot::NONE }
+    }
+
+    fn prepare(time: u64) -> Request<u64> {
+        Request::Prepare { ballot: at(time), inquiry: None }
+    }
+
+    /// The value of a round is made of its ballot: one value per ballot.
+    fn accept(time: u64, next: Option<u64>) -> Request<u64> {
+        let cell = Cell { content: (!time.is_multiple_of(4)).then_some(time), ..Cell::NOTHING };
+        Request::Accept { ballot: at(time), cell, next: next.map(at) }
+    }
+
+    fn ask(acceptor: &mut Acceptor<u64>, ground: &Ground, request: Request<u64>) -> Answer<u64> {
+        acceptor.handle(&Binding, ground, Asked { electorate: NOW, request }).into_answer()
+    }
+
+    fn requests() -> impl Strategy<Value = Request<u64>> {
+        prop_oneof![
+            Just(Request::Read),
+            (1_u64..12).prop_map(prepare),
+            (1_u64..12, prop::option::of(1_u64..12)).prop_map(|(time, next)| accept(time, next)),
+        ]
+    }
+
+    proptest! {
+        /// In any order, with anything lost or repeated: promises and acceptances only grow, what
+        /// is promised is kept, and an answer says what is so.
+        #[test]
+        fn an_acceptor_never_goes_back(
+            asked in prop::collection::vec((requests(), 1_u64..3), 1..60),
+            fence in 0_u64..6,
+        ) {
+            let ground = ground(fence, 0);
+            let mut acceptor = Acceptor::default();
+            let mut accepted = BTreeMap::new();
+            for (request, electorate) in asked {
+                let before = acceptor.clone();
+                let electorate = ElectorateNumber(electorate);
+                let asked = Asked { electorate, request: request.clone() };
+                let answer = acceptor.handle(&Binding, &ground, asked).into_answer();
+
+                let ballot = |acceptor: &Acceptor<u64>| acceptor.accepted().map(|at| at.ballot);
+                prop_assert!(acceptor.promised() >= before.promised());
+                prop_assert!(ballot(&acceptor) >= ballot(&before));
+                prop_assert!(ballot(&acceptor) <= Some(acceptor.promised()));
+                match answer {
+                    Answer::Refused(_) | Answer::Standing(_) => {
+                        prop_assert_eq!(&acceptor, &before);
+                    }
+                    Answer::Promised { ballot, .. } => {
+                        prop_assert_eq!(acceptor.promised(), ballot);
+                        prop_assert!(ballot.time.0 > fence && ballot > before.promised());
+                    }
+                    Answer::Accepted { ballot: of, next } => {
+                        prop_assert!(ballot(&before) == Some(of) || of >= before.promised());
+                        prop_assert_eq!(ballot(&acceptor), Some(of));
+                        prop_assert!(next.is_none_or(|next| acceptor.promised() == next));
+                        accepted.insert(of, acceptor.accepted().cloned());
+                    }
+                }
+                prop_assert!(electorate == NOW || acceptor == before);
+                for ballot in accepted.keys() {
+                    let Request::Accept { next: None, .. } = &request else { continue };
+                    let again = accept(ballot.time.0, None);
+                    let told = ask(&mut acceptor.clone(), &ground, again);
+                    let denied = matches!(
+                        told,
+                        Answer::Refused(Refusal { of: Declined::Accept { past: Past::Never, .. }, .. })
+                    );
+                    prop_assert!(!denied, "{ballot:?} was accepted and is denied");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_acceptance_that_came_twice_is_acknowledged_below_a_later_promise() {
+        let mut acceptor = Acceptor::default();
+        ask(&mut acceptor, &ground(0, 0), accept(1, None));
+        ask(&mut acceptor, &ground(0, 0), prepare(5));
+
+        let again = ask(&mut acceptor, &ground(0, 0), accept(1, Some(3)));
+
+        assert_eq!(again, Answer::Accepted { ballot: at(1), next: None }, "without a grant");
+        assert_eq!(acceptor.promised(), at(5));
+    }
+
+    #[test]
+    fn an_acceptance_that_anti_entropy_brought_earns_its_grant_later() {
+        let mut acceptor = Acceptor::default();
+        ask(&mut acceptor, &ground(0, 0), accept(1, None));
+
+        let again = ask(&mut acceptor, &ground(0, 0), accept(1, Some(3)));
+
+        assert_eq!(again, Answer::Accepted { ballot: at(1), next: Some(at(3)) });
+        assert_eq!(acceptor.promised(), at(3));
+    }
+
+    #[test]
+    fn nothing_of_the_closed_past_is_let_in_where_there_is_no_record() {
+        let mut acceptor = Acceptor::default();
+
+        for late in [prepare(4), accept(3, None)] {
+            let refused = ask(&mut acceptor, &ground(4, 0), late);
+            assert!(matches!(refused, Answer::Refused(_)));
+        }
+        assert_eq!(acceptor, Acceptor::default());
+    }
+
+    #[test]
+    fn only_deletes_below_the_purge_are_erased_and_promises_above_it_are_kept() {
+        let deleted = |promised: Option<u64>| {
+            let mut acceptor = Acceptor::default();
+            ask(&mut acceptor, &ground(0, 0), accept(4, promised));
+            acceptor
+        };
+        let mut live = Acceptor::default();
+        ask(&mut live, &ground(0, 0), accept(3, None));
+        let (mut quiet, mut busy, mut later) = (deleted(None), deleted(Some(9)), deleted(None));
+
+        assert_eq!(live.erase(&ground(5, 5)), Erasure::Kept);
+        assert_eq!(quiet.erase(&ground(5, 5)), Erasure::Gone);
+        assert_eq!(busy.erase(&ground(5, 5)), Erasure::Shrunk);
+        assert_eq!(later.erase(&ground(3, 3)), Erasure::Kept);
+        assert_eq!(busy.promised(), at(9));
+        assert_eq!(live.standing(&ground(5, 5)).ballot(), Some(at(3)));
+        assert_eq!(later.standing(&ground(5, 5)), Standing::Absent, "as if it were erased");
+    }
 }

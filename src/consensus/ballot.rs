@@ -36,13 +36,8 @@ pub struct Ballot {
 
 impl Ballot {
     /// Below every ballot that is ever drawn: what an acceptor has promised before any round.
-    pub const NONE: Self = Self {
-        era: 0,
-        time: HybridTime(0),
-        node: NodeId::from_bytes([0; 16]),
-        boot: 0,
-        serial: 0,
-    };
+    pub const NONE: Self =
+        Self { era: 0, time: HybridTime(0), node: NodeId::from_bytes([0; 16]), boot: 0, serial: 0 };
 
     /// The ballot of a write that no round decided, from the time before its bucket was strong
     /// (rule 13): last-write-wins orders become ballots of their era, so that the first round

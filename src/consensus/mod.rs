@@ -6,7 +6,7 @@
 //! decided lies in [`rules`], one function each, named after the rule that it keeps.
 //!
 //! # Invariants
-//! Each is checked in every state of `tests/consensus_model.rs`, and each has a planted mutation
+//! Each is checked in every state of `tests/consensus_model/`, and each has a planted mutation
 //! there that breaks it; what the model covers and what not is in `docs/adr/0011-strong-rounds.md`.
 //! 1. An acceptor's promise and acceptance never decrease, across restarts too (P1).
 //! 2. There is one value per ballot (P2), and what is chosen forms a chain: each chosen value is

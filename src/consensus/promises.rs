@@ -52,10 +52,10 @@ impl<V: Clone> Standings<V> {
     }
 
     /// What nodes hold, each value once.
-    pub(super) fn each(&self) -> impl Iterator<Item = Seen<V>> + use<V> {
+    pub(super) fn each(&self) -> Vec<Seen<V>> {
         let different: BTreeMap<_, _> =
             self.by_node.values().map(|standing| (standing.ballot(), standing)).collect();
-        different.into_values().map(seen).collect::<Vec<_>>().into_iter()
+        different.into_values().map(seen).collect()
     }
 }
 

@@ -71,6 +71,13 @@ enum Purpose {
     Confirm,
 }
 
+/// Whether a majority holds the value that a round builds on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Support {
+    Known,
+    Unclear,
+}
+
 /// Where a round is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Phase<V> {
@@ -140,8 +147,7 @@ where
 
     /// Asks what everybody holds: one round if a majority holds the same (rule 5).
     pub fn read(&mut self) -> Step<V> {
-        self.phase =
-            Phase::Reading { standings: Standings::default(), refused: BTreeSet::new() };
+        self.phase = Phase::Reading { standings: Standings::default(), refused: BTreeSet::new() };
         self.send(Request::Read)
     }
 
@@ -177,8 +183,11 @@ where
         }
         let ballots = Ballots { own: grant.ballot, next };
         let base = Seen { ballot: None, cell: grant.cell };
-        let told = self.rules.may_tell_mismatch_unasked();
-        Some(self.propose(ballots, base, told))
+        let support = match self.rules.may_tell_mismatch_unasked() {
+            true => Support::Known,
+            false => Support::Unclear,
+        };
+        Some(self.propose(ballots, base, support))
     }
 
     /// Takes in an answer.
@@ -256,10 +265,9 @@ where
 
     fn after_standing(&mut self) -> Step<V> {
         let Phase::Reading { standings, .. } = &self.phase else { return Step::Wait };
-        let agreed = |seen: &Seen<V>| {
-            self.rules.may_read(&self.electorate, &standings.holders(seen.ballot))
-        };
-        let read = standings.each().find(agreed);
+        let agreed =
+            |seen: &Seen<V>| self.rules.may_read(&self.electorate, &standings.holders(seen.ballot));
+        let read = standings.each().into_iter().find(agreed);
         let heard = self.rules.are_enough(&self.electorate, &standings.nodes());
         match read {
             Some(seen) => self.end(Outcome::Read(seen)),
@@ -276,9 +284,12 @@ where
         }
         let (ballots, base) = (*ballots, standings.highest(&self.rules));
         let holders = standings.holders(base.ballot);
-        let told = self.rules.may_tell_mismatch(&self.electorate, &holders);
+        let support = match self.rules.may_tell_mismatch(&self.electorate, &holders) {
+            true => Support::Known,
+            false => Support::Unclear,
+        };
         if self.tries.is_empty() {
-            return self.propose(ballots, base, told);
+            return self.propose(ballots, base, support);
         }
         let traces = Traces {
             in_highest: base.cell.lineage.contains(self.operation),
@@ -291,14 +302,14 @@ where
         match self.rules.judge(traces) {
             // R3 (a): a majority has to hold it before anybody is told.
             Verdict::Applied => self.send_accept(ballots, base.cell, Purpose::Apply),
-            Verdict::NotApplied => self.propose(ballots, base, told),
+            Verdict::NotApplied => self.propose(ballots, base, support),
             Verdict::Unclear => self.end(Outcome::Unknown),
         }
     }
 
     /// Chooses the value of a round, all of whose promises are in. Rule 3: it comes from the
-    /// greatest of them. `agreed`: a majority is known to hold that one.
-    fn propose(&mut self, ballots: Ballots, base: Seen<V>, agreed: bool) -> Step<V> {
+    /// greatest of them.
+    fn propose(&mut self, ballots: Ballots, base: Seen<V>, support: Support) -> Step<V> {
         let decision = match &self.intent {
             Intent::Read => None,
             Intent::Write(content) => Some(Decision::Write(content.clone())),
@@ -310,7 +321,9 @@ where
                 let lineage = base.cell.lineage.extended(self.operation, ballots.own, bound);
                 self.send_accept(ballots, Cell { content, lineage }, Purpose::Apply)
             }
-            None | Some(Decision::Mismatch) if agreed => self.end(self.told(base)),
+            None | Some(Decision::Mismatch) if support == Support::Known => {
+                self.end(self.told(base))
+            }
             // An identity round: what was seen is written to a majority before it is told.
             None | Some(Decision::Mismatch) => {
                 self.send_accept(ballots, base.cell, Purpose::Confirm)
@@ -379,10 +392,24 @@ where
             Phase::Idle | Phase::Over => return Step::Wait,
         };
         lost.insert(node);
-        match self.electorate.can_do_without(lost) {
+        let open = self.electorate.can_do_without(lost);
+        match open || self.may_prove_never() {
             true => Step::Wait,
             false => self.try_ended(),
         }
+    }
+
+    /// Whether a value that a majority refused may turn out to have been refused by everybody:
+    /// then it never was (R2), which is worth waiting for.
+    fn may_prove_never(&self) -> bool {
+        let Phase::Accepting(round) = &self.phase else { return false };
+        let Some(past) = self.tries.iter().find(|past| past.ballot == round.ballots.own) else {
+            return false;
+        };
+        let proven: BTreeSet<NodeId> = past.denied.union(&past.untouched).copied().collect();
+        round.accepted.is_empty()
+            && round.refused.is_subset(&proven)
+            && !self.electorate.is_everybody(&proven)
     }
 
     fn try_ended(&mut self) -> Step<V> {
@@ -394,8 +421,8 @@ where
         }
         self.forget_what_never_was();
         // Evidence of one electorate says nothing to another: a new operation, or unknown.
-        let over = self.stale
-            || !self.tries.is_empty() && !self.rules.may_try_again(self.intent.kind());
+        let over =
+            self.stale || !self.tries.is_empty() && !self.rules.may_try_again(self.intent.kind());
         if over {
             let outcome = self.give_up();
             return self.end(outcome);
@@ -415,7 +442,8 @@ where
         if purpose == Purpose::Apply {
             self.tries.push(Try::new(ballots.own));
         }
-        let next = ballots.next.filter(|_| self.rules.asks_for_next(purpose == Purpose::Apply));
+        // R6: only a write that takes effect earns the next round.
+        let next = ballots.next.filter(|_| purpose == Purpose::Apply);
         let ballots = Ballots { next, ..ballots };
         let (accepted, earned, refused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let sent = cell.clone();
@@ -443,5 +471,222 @@ where
 
     fn try_of(&mut self, ballot: Ballot) -> Option<&mut Try> {
         self.tries.iter_mut().find(|past| past.ballot == ballot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::{Ballots, Opening, Proposer, Step};
+    use crate::causality::HybridTime;
+    use crate::consensus::rules::Binding;
+    use crate::consensus::{
+        Answer, Ballot, Cell, Change, Decision, Declined, Electorate, ElectorateNumber, Intent,
+        Lineage, Outcome, Past, Refusal, Request, Seen, Standing, Why,
+    };
+    use crate::types::{NodeId, OperationId};
+
+    /// Creates what is not there.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct Create(u8);
+
+    impl Change<u8> for Create {
+        fn apply(&self, current: Option<&u8>) -> Decision<u8> {
+            current.map_or(Decision::Write(Some(self.0)), |_| Decision::Mismatch)
+        }
+    }
+
+    type Round = Proposer<u8, Create, Binding>;
+
+    fn node(name: u8) -> NodeId {
+        NodeId::from_bytes([name; 16])
+    }
+
+    fn at(time: u64) -> Ballot {
+        Ballot { time: HybridTime(time), serial: time, ..Ballot::NONE }
+    }
+
+    const fn only(own: Ballot) -> Ballots {
+        Ballots { own, next: None }
+    }
+
+    fn proposer(intent: Intent<u8, Create>) -> Round {
+        let owners: BTreeSet<NodeId> = [1, 2, 3].map(node).into();
+        let electorate = Electorate::new(ElectorateNumber(1), owners);
+        Proposer::new(Binding, OperationId::from_bytes([1; 16]), intent, Arc::new(electorate))
+    }
+
+    fn held(time: u64, content: u8) -> Standing<u8> {
+        let lineage = Lineage::of_blind(OperationId::from_bytes([9; 16]));
+        Standing::Held { ballot: at(time), cell: Cell { content: Some(content), lineage } }
+    }
+
+    const fn promised(ballot: Ballot, standing: Standing<u8>) -> Answer<u8> {
+        Answer::Promised { ballot, standing, testimony: None }
+    }
+
+    const fn accepted(ballot: Ballot) -> Answer<u8> {
+        Answer::Accepted { ballot, next: None }
+    }
+
+    fn refused(ballot: Ballot, past: Past, seen: Ballot) -> Answer<u8> {
+        let (of, why) = (Declined::Accept { ballot, past }, Why::Overtaken { seen });
+        Answer::Refused(Refusal { of, why })
+    }
+
+    fn outcome(step: Step<u8>) -> Option<Outcome<u8>> {
+        match step {
+            Step::Done { outcome, .. } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_read_that_a_majority_answers_alike_takes_one_round_whatever_the_third_holds() {
+        let mut round = proposer(Intent::Read);
+        round.read();
+
+        round.handle(node(1), Answer::Standing(held(5, 7)));
+        let mixed = round.handle(node(2), Answer::Standing(held(4, 6)));
+        let read = round.handle(node(3), Answer::Standing(held(4, 6)));
+
+        assert_eq!(mixed, Step::Mixed);
+        let Standing::Held { ballot, cell } = held(4, 6) else { unreachable!() };
+        let seen = Seen { ballot: Some(ballot), cell };
+        assert_eq!(outcome(read), Some(Outcome::Read(seen)));
+    }
+
+    #[test]
+    fn absence_takes_one_round_too_and_writes_nothing() {
+        let mut round = proposer(Intent::Read);
+        round.read();
+
+        round.handle(node(1), Answer::Standing(Standing::Absent));
+        let read = round.handle(node(2), Answer::Standing(Standing::Absent));
+
+        assert_eq!(outcome(read), Some(Outcome::Read(Seen { ballot: None, cell: Cell::NOTHING })));
+    }
+
+    #[test]
+    fn a_condition_that_fails_on_a_minoritys_value_is_told_after_that_value_was_written() {
+        let mut round = proposer(Intent::Change(Create(1)));
+        round.prepare(only(at(9)));
+
+        round.handle(node(1), promised(at(9), Standing::Absent));
+        let sent = round.handle(node(2), promised(at(9), held(4, 6)));
+        let Step::Send(asked) = sent else { panic!("{sent:?}") };
+        round.handle(node(1), accepted(at(9)));
+        let told = outcome(round.handle(node(3), accepted(at(9))));
+
+        let Request::Accept { cell, .. } = asked.request else { panic!("no accept") };
+        assert_eq!(cell.content, Some(6));
+        assert_eq!(told, Some(Outcome::Mismatch(Seen { ballot: Some(at(9)), cell })));
+    }
+
+    #[test]
+    fn a_change_that_was_sent_and_refused_is_unknown_unless_nobody_took_it_in() {
+        let told = |third: Option<Answer<u8>>| {
+            let mut round = proposer(Intent::Change(Create(1)));
+            round.prepare(only(at(1)));
+            round.handle(node(1), promised(at(1), Standing::Absent));
+            round.handle(node(2), promised(at(1), Standing::Absent));
+            third.map(|answer| round.handle(node(1), answer));
+            round.handle(node(2), refused(at(1), Past::Never, at(8)));
+            let step = round.handle(node(3), refused(at(1), Past::Never, at(8)));
+            (outcome(step), round.give_up())
+        };
+
+        assert_eq!(told(None), (None, Outcome::Unknown), "the third may have taken it in");
+        assert_eq!(told(Some(accepted(at(1)))).0, Some(Outcome::Unknown));
+        let nobody = told(Some(refused(at(1), Past::Never, at(8))));
+        assert_eq!(nobody, (None, Outcome::NotBegun));
+    }
+
+    #[test]
+    fn a_blind_write_is_blind_again_only_after_everybody_refused_it() {
+        let again = |third: Past| {
+            let mut round = proposer(Intent::Write(Some(1)));
+            round.write_blind(only(at(1)));
+            round.handle(node(1), refused(at(1), third, at(5)));
+            round.handle(node(2), refused(at(1), Past::Never, at(8)));
+            round.handle(node(3), refused(at(1), Past::Never, at(6)));
+            round.time_out()
+        };
+        let expected = |opening| Step::Again { above: HybridTime(8), opening };
+
+        assert_eq!(again(Past::Never), expected(Opening::AsNew));
+        assert_eq!(again(Past::Perhaps), expected(Opening::Prepared));
+    }
+
+    /// Found by the model: the refusal of a prepare that came twice was taken for a proof that
+    /// the acceptance after it had never been.
+    #[test]
+    fn the_refusal_of_a_prepare_that_came_twice_denies_nothing() {
+        let mut round = proposer(Intent::Write(Some(1)));
+        round.prepare(only(at(1)));
+        round.handle(node(1), promised(at(1), Standing::Absent));
+        round.handle(node(2), promised(at(1), Standing::Absent));
+
+        for name in [1, 2, 3] {
+            let (of, why) = (Declined::Prepare(at(1)), Why::Overtaken { seen: at(1) });
+            let step = round.handle(node(name), Answer::Refused(Refusal { of, why }));
+            assert_eq!(step, Step::Wait);
+        }
+
+        assert_eq!(round.give_up(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_acceptance_that_comes_late_still_settles_its_write() {
+        let mut round = proposer(Intent::Write(Some(1)));
+        round.write_blind(only(at(1)));
+        round.handle(node(1), accepted(at(1)));
+        round.time_out();
+        round.prepare(only(at(3)));
+
+        assert_eq!(outcome(round.handle(node(2), accepted(at(1)))), Some(Outcome::Applied));
+    }
+
+    #[test]
+    fn a_grant_comes_from_those_who_promised_that_very_round() {
+        let grant = |second: Option<Ballot>| {
+            let mut round = proposer(Intent::Write(Some(1)));
+            round.write_blind(Ballots { own: at(1), next: Some(at(2)) });
+            round.handle(node(1), Answer::Accepted { ballot: at(1), next: Some(at(2)) });
+            let step = round.handle(node(2), Answer::Accepted { ballot: at(1), next: second });
+            match step {
+                Step::Done { outcome: Outcome::Applied, grant } => grant.map(|grant| grant.ballot),
+                other => panic!("{other:?}"),
+            }
+        };
+
+        assert_eq!(grant(Some(at(2))), Some(at(2)));
+        assert_eq!(grant(None), None);
+    }
+
+    #[test]
+    fn an_operation_of_an_electorate_that_is_over_ends() {
+        let mut round = proposer(Intent::Write(Some(1)));
+        round.prepare(only(at(1)));
+        let why = Why::OtherElectorate { number: ElectorateNumber(2) };
+        let refusal = Answer::Refused(Refusal { of: Declined::Prepare(at(1)), why });
+
+        round.handle(node(1), refusal.clone());
+
+        assert_eq!(outcome(round.handle(node(2), refusal)), Some(Outcome::NotBegun));
+    }
+
+    #[test]
+    fn what_was_certainly_not_sent_was_not_taken_in() {
+        let mut round = proposer(Intent::Write(Some(1)));
+        round.write_blind(only(at(1)));
+
+        for name in [1, 2, 3] {
+            round.unsent(node(name));
+        }
+
+        assert_eq!(round.give_up(), Outcome::NotBegun);
     }
 }

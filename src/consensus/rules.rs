@@ -1,5 +1,5 @@
 //! Each decision on which the protocol's safety rests, as a function of its own, so that the model
-//! check can put a wrong one in its place and see that it is found (`tests/consensus_model.rs`).
+//! check can put a wrong one in its place and see that it is found (`tests/consensus_model/`).
 //!
 //! Numbers are those of the strong mode's rules: 1 to 14 those of the design, R1 to R9 those of
 //! blind writes, which bind where they differ. Base: Rystsov, "CASPaxos: Replicated State
@@ -151,11 +151,6 @@ pub trait Rules {
     /// Rule 8 and R6: whose acceptances earn the next round: those that promised that very round.
     fn earns_next(&self, asked: Ballot, promised: Option<Ballot>) -> bool {
         promised == Some(asked)
-    }
-
-    /// R6: only a write that took effect asks for the next round.
-    fn asks_for_next(&self, writes: bool) -> bool {
-        writes
     }
 
     /// R2: a try that nobody took in, and nobody ever will, never was. `denied` never accepted

@@ -5,7 +5,7 @@
 
 /// What an operation does to the register; 0 is a key without content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Does {
+pub(crate) enum Does {
     Read,
     Write(u8),
     Swap { from: u8, to: u8 },
@@ -13,7 +13,7 @@ pub enum Does {
 
 /// What is known of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Told {
+pub(crate) enum Told {
     /// It took effect.
     Applied,
     /// It saw this: a read, or a condition that failed.
@@ -26,15 +26,15 @@ pub enum Told {
 
 /// One operation of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Event {
-    pub does: Does,
-    pub told: Told,
+pub(crate) struct Event {
+    pub(crate) does: Does,
+    pub(crate) told: Told,
     /// The operations, by their place, that were over before this one began.
-    pub after: u16,
+    pub(crate) after: u16,
 }
 
 /// Whether some order explains everything that was told.
-pub fn is_linearizable(history: &[Event]) -> bool {
+pub(crate) fn is_linearizable(history: &[Event]) -> bool {
     let must = |event: &Event| matches!(event.told, Told::Applied | Told::Saw(_));
     let goal = history.iter().enumerate().filter(|(_, event)| must(event));
     let goal = goal.fold(0, |mask, (place, _)| mask | 1 << place);

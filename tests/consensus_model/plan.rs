@@ -13,13 +13,13 @@ use crate::history::Does;
 use crate::world::World;
 
 /// The content of a key.
-pub type Content = u8;
+pub(crate) type Content = u8;
 
 /// If the content is `from`, make it `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Swap {
-    pub from: Option<Content>,
-    pub to: Option<Content>,
+pub(crate) struct Swap {
+    pub(crate) from: Option<Content>,
+    pub(crate) to: Option<Content>,
 }
 
 impl Change<Content> for Swap {
@@ -33,7 +33,7 @@ impl Change<Content> for Swap {
 
 /// How an operation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Start {
+pub(crate) enum Start {
     /// A read of one round, if that is enough.
     Read,
     /// An accept without prepare.
@@ -46,33 +46,33 @@ pub enum Start {
 
 /// One operation of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Op {
-    pub intent: Intent<Content, Swap>,
-    pub start: Start,
+pub(crate) struct Op {
+    pub(crate) intent: Intent<Content, Swap>,
+    pub(crate) start: Start,
     /// It begins when this one is over.
-    pub after: Option<usize>,
+    pub(crate) after: Option<usize>,
     /// The earliest and the latest time of its first ballot: how far clocks may be apart.
-    pub times: (u64, u64),
+    pub(crate) times: (u64, u64),
     /// The most tries it makes.
-    pub tries: u8,
+    pub(crate) tries: u8,
     /// Whether its coordinator may lose patience at any time.
-    pub patience: Patience,
+    pub(crate) patience: Patience,
     /// The nodes that its requests can reach, a bit each from the first: the others' are lost.
-    pub reach: u8,
+    pub(crate) reach: u8,
 }
 
 /// Every node.
-pub const EVERYWHERE: u8 = 0b1111;
+pub(crate) const EVERYWHERE: u8 = 0b1111;
 
 /// Whether a coordinator waits for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Patience {
+pub(crate) enum Patience {
     Endless,
     Short,
 }
 
 impl Op {
-    pub const fn does(&self) -> Does {
+    pub(crate) const fn does(&self) -> Does {
         match self.intent {
             Intent::Read => Does::Read,
             Intent::Write(None) => Does::Write(0),
@@ -81,29 +81,29 @@ impl Op {
         }
     }
 
-    pub const fn after(self, earlier: usize) -> Self {
+    pub(crate) const fn after(self, earlier: usize) -> Self {
         Self { after: Some(earlier), ..self }
     }
 
-    pub const fn at(self, times: (u64, u64)) -> Self {
+    pub(crate) const fn at(self, times: (u64, u64)) -> Self {
         Self { times, ..self }
     }
 
-    pub const fn reaching(self, reach: u8) -> Self {
+    pub(crate) const fn reaching(self, reach: u8) -> Self {
         Self { reach, ..self }
     }
 
-    pub const fn tried_twice(self) -> Self {
+    pub(crate) const fn tried_twice(self) -> Self {
         Self { tries: 2, ..self }
     }
 
-    pub const fn cut_short(self) -> Self {
+    pub(crate) const fn cut_short(self) -> Self {
         Self { tries: 2, patience: Patience::Short, ..self }
     }
 }
 
 /// The register's number for a content; 0 for none.
-pub const fn number(content: Option<Content>) -> u8 {
+pub(crate) const fn number(content: Option<Content>) -> u8 {
     match content {
         None => 0,
         Some(content) => content,
@@ -115,72 +115,75 @@ const fn op(intent: Intent<Content, Swap>, start: Start) -> Op {
     Op { intent, start, after: None, times: (1, 1), tries: 1, patience, reach }
 }
 
-pub const fn blind(to: Content) -> Op {
+pub(crate) const fn blind(to: Content) -> Op {
     op(Intent::Write(Some(to)), Start::Blind)
 }
 
-pub const fn put(to: Content) -> Op {
+pub(crate) const fn put(to: Content) -> Op {
     op(Intent::Write(Some(to)), Start::Full)
 }
 
-pub const fn delete() -> Op {
+pub(crate) const fn delete() -> Op {
     op(Intent::Write(None), Start::Blind)
 }
 
-pub const fn swap(from: Content, to: Content) -> Op {
+pub(crate) const fn swap(from: Content, to: Content) -> Op {
     op(Intent::Change(Swap { from: Some(from), to: Some(to) }), Start::Full)
 }
 
-pub const fn create(to: Content) -> Op {
+pub(crate) const fn create(to: Content) -> Op {
     op(Intent::Change(Swap { from: None, to: Some(to) }), Start::Full)
 }
 
-pub const fn read() -> Op {
+pub(crate) const fn read() -> Op {
     op(Intent::Read, Start::Read)
 }
 
 /// A read that prepares at once.
-pub const fn identity() -> Op {
+pub(crate) const fn identity() -> Op {
     op(Intent::Read, Start::Full)
 }
 
-pub const fn granted(op: Op, earlier: usize) -> Op {
+pub(crate) const fn granted(op: Op, earlier: usize) -> Op {
     Op { start: Start::Granted(earlier), after: Some(earlier), ..op }
 }
 
+/// Something that can be seen in a state, and its name.
+pub(crate) type Sight = (&'static str, fn(&Plan, &World) -> bool);
+
 /// What the world of a model does besides.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub name: &'static str,
-    pub ops: Vec<Op>,
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    pub(crate) ops: Vec<Op>,
     /// The latest time that any ballot is drawn at.
-    pub time_max: u64,
+    pub(crate) time_max: u64,
     /// Whether every message may come again.
-    pub duplicates: bool,
+    pub(crate) duplicates: bool,
     /// Whether answers may come late, not only at once or never.
-    pub delayed: bool,
+    pub(crate) delayed: bool,
     /// Whether any answer may be lost alone, not only what was accepted.
-    pub lossy: bool,
+    pub(crate) lossy: bool,
     /// How often anti-entropy may bring one node's value to another.
-    pub replays: u8,
+    pub(crate) replays: u8,
     /// How many operations values remember.
-    pub lineage: usize,
+    pub(crate) lineage: usize,
     /// How many past acceptances acceptors remember.
-    pub trail: usize,
+    pub(crate) trail: usize,
     /// How much later than a write's own round the one is that it asks for besides.
-    pub grants: Option<u64>,
+    pub(crate) grants: Option<u64>,
     /// Up to which time deletes are purged.
-    pub floor: Option<u64>,
+    pub(crate) floor: Option<u64>,
     /// How the layout changes from nodes 1, 2, 3 to nodes 2, 3, 4.
-    pub change: Option<Transfer>,
+    pub(crate) change: Option<Transfer>,
     /// What must be seen somewhere, or the plan is about nothing.
-    pub sometimes: Vec<(&'static str, fn(&Plan, &World) -> bool)>,
-    pub mutation: Option<Mutation>,
+    pub(crate) sometimes: Vec<Sight>,
+    pub(crate) mutation: Option<Mutation>,
 }
 
 /// How new owners get what the old ones hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
+pub(crate) enum Transfer {
     /// The read at this place in the plan, with a full round in the joint electorate.
     Round(usize),
     /// A copy of what a majority of the old owners holds after the fence, brought as accepts.
@@ -188,7 +191,7 @@ pub enum Transfer {
 }
 
 impl Plan {
-    pub fn new(name: &'static str, ops: &[Op]) -> Self {
+    pub(crate) fn new(name: &'static str, ops: &[Op]) -> Self {
         Self {
             name,
             ops: ops.to_vec(),
@@ -207,18 +210,18 @@ impl Plan {
         }
     }
 
-    pub const fn rules(&self) -> Bent {
+    pub(crate) const fn rules(&self) -> Bent {
         Bent { mutation: self.mutation, lineage: self.lineage, trail: self.trail }
     }
 
-    pub fn broken(&self, mutation: Mutation) -> bool {
+    pub(crate) fn broken(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
 }
 
 /// A planted fault: one rule that is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mutation {
+pub(crate) enum Mutation {
     BallotComesTwice,
     AcceptIgnoresPromise,
     PromiseNotStored,
@@ -255,7 +258,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every one.
-    pub const ALL: &[Self] = &[
+    pub(crate) const ALL: &[Self] = &[
         Self::BallotComesTwice,
         Self::AcceptIgnoresPromise,
         Self::PromiseNotStored,
@@ -293,7 +296,7 @@ impl Mutation {
 
 /// The product's rules with at most one bent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Bent {
+pub(crate) struct Bent {
     mutation: Option<Mutation>,
     lineage: usize,
     trail: usize,
@@ -315,7 +318,7 @@ fn part(electorate: &Electorate, nodes: &BTreeSet<NodeId>, owners: [u8; 3]) -> b
 }
 
 /// The id of a storage node, or of a coordinator.
-pub const fn node(name: u8) -> NodeId {
+pub(crate) const fn node(name: u8) -> NodeId {
     NodeId::from_bytes([name; 16])
 }
 

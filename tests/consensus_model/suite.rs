@@ -3,12 +3,12 @@
 use quorate::consensus::{Acceptor, Outcome};
 
 use crate::plan::{
-    Mutation, Plan, Transfer, blind, create, delete, granted, identity, put, read, swap,
+    Mutation, Plan, Sight, Transfer, blind, create, delete, granted, identity, put, read, swap,
 };
-use crate::world::{Node, World};
+use crate::world::Node;
 
 /// Every plan; without a mutation none of them may break anything.
-pub fn plans() -> Vec<Plan> {
+pub(crate) fn plans() -> Vec<Plan> {
     let mut plans = simple();
     plans.extend(tried_again());
     plans.extend(granted_and_purged());
@@ -20,7 +20,7 @@ pub fn plans() -> Vec<Plan> {
 }
 
 /// What must be seen in a plan, or it is about nothing.
-fn sometimes(name: &str) -> Vec<(&'static str, fn(&Plan, &World) -> bool)> {
+fn sometimes(name: &str) -> Vec<Sight> {
     match name {
         "blind put, create" => vec![("the create fails", |_, world| {
             matches!(world.told(1), Some((Outcome::Mismatch(_), _)))
@@ -36,9 +36,7 @@ fn sometimes(name: &str) -> Vec<(&'static str, fn(&Plan, &World) -> bool)> {
                 world.told(0) == Some((&Outcome::Applied, 2))
                     && world.told(1) == Some((&Outcome::Applied, 1))
             }),
-            ("the swap is unknown", |_, world| {
-                world.told(1) == Some((&Outcome::Unknown, 1))
-            }),
+            ("the swap is unknown", |_, world| world.told(1) == Some((&Outcome::Unknown, 1))),
         ],
         "grant, put in between, swap" => vec![("the granted swap takes effect", |_, world| {
             world.told(2) == Some((&Outcome::Applied, 1))
@@ -69,10 +67,10 @@ fn simple() -> Vec<Plan> {
         plan("one blind put", &[blind(1)]),
         plan("two blind puts", &[blind(1).at((1, 2)), blind(2)]),
         plan("two creates", &[create(1).at((1, 2)), create(2)]),
-        plan("two creates on two nodes", &[
-            create(1).at((2, 2)).reaching(0b011),
-            create(2).reaching(0b011),
-        ]),
+        plan(
+            "two creates on two nodes",
+            &[create(1).at((2, 2)).reaching(0b011), create(2).reaching(0b011)],
+        ),
         plan("blind put, read", &[blind(1), read()]),
         plan("blind put, create", &[blind(1).at((1, 2)), create(2)]),
         plan("blind put, swap", &[blind(1).at((1, 2)), swap(1, 2)]),
@@ -80,11 +78,14 @@ fn simple() -> Vec<Plan> {
         Plan {
             replays: 1,
             time_max: 2,
-            ..plan("anti-entropy, blind put, create, read", &[
-                blind(1).reaching(0b001),
-                create(2).at((2, 2)).reaching(0b110),
-                read().reaching(0b011),
-            ])
+            ..plan(
+                "anti-entropy, blind put, create, read",
+                &[
+                    blind(1).reaching(0b001),
+                    create(2).at((2, 2)).reaching(0b110),
+                    read().reaching(0b011),
+                ],
+            )
         },
     ]
 }
@@ -94,34 +95,40 @@ fn tried_again() -> Vec<Plan> {
     let plan = Plan::new;
     vec![
         plan("blind put tried again, swap", &[blind(1).tried_twice(), swap(1, 2)]),
-        plan("blind put tried again, swap, blind put", &[
-            blind(1).tried_twice(),
-            swap(1, 2).reaching(0b011),
-            blind(3).at((2, 2)).after(1).reaching(0b110),
-        ]),
+        plan(
+            "blind put tried again, swap, blind put",
+            &[
+                blind(1).tried_twice(),
+                swap(1, 2).reaching(0b011),
+                blind(3).at((2, 2)).after(1).reaching(0b110),
+            ],
+        ),
         Plan {
             trail: 0,
-            ..plan("blind put cut short, read, blind put, short memory", &[
-                blind(1).cut_short().reaching(0b011),
-                read().reaching(0b011),
-                blind(2).at((2, 2)).after(1).reaching(0b011),
-            ])
+            ..plan(
+                "blind put cut short, read, blind put, short memory",
+                &[
+                    blind(1).cut_short().reaching(0b011),
+                    read().reaching(0b011),
+                    blind(2).at((2, 2)).after(1).reaching(0b011),
+                ],
+            )
         },
         Plan {
             replays: 1,
-            ..plan("blind put cut short, anti-entropy, read, blind put", &[
-                blind(1).cut_short().reaching(0b101),
-                read().reaching(0b011),
-                blind(2).at((2, 2)).after(1).reaching(0b110),
-            ])
+            ..plan(
+                "blind put cut short, anti-entropy, read, blind put",
+                &[
+                    blind(1).cut_short().reaching(0b101),
+                    read().reaching(0b011),
+                    blind(2).at((2, 2)).after(1).reaching(0b110),
+                ],
+            )
         },
         Plan {
             duplicates: true,
             time_max: 2,
-            ..plan("blind put tried again, swap, duplicates", &[
-                blind(1).tried_twice(),
-                swap(1, 2),
-            ])
+            ..plan("blind put tried again, swap, duplicates", &[blind(1).tried_twice(), swap(1, 2)])
         },
         plan("create tried again, swap", &[create(1).tried_twice(), swap(1, 2)]),
     ]
@@ -133,19 +140,17 @@ fn granted_and_purged() -> Vec<Plan> {
     vec![
         Plan {
             grants: Some(2),
-            ..plan("grant, put in between, swap", &[
-                put(1),
-                put(2).at((2, 2)),
-                granted(swap(1, 3), 0),
-            ])
+            ..plan(
+                "grant, put in between, swap",
+                &[put(1), put(2).at((2, 2)), granted(swap(1, 3), 0)],
+            )
         },
         Plan {
             grants: Some(0),
-            ..plan("grant, put later, swap that fails", &[
-                put(1),
-                put(2).at((2, 2)),
-                granted(swap(7, 3), 0),
-            ])
+            ..plan(
+                "grant, put later, swap that fails",
+                &[put(1), put(2).at((2, 2)), granted(swap(7, 3), 0)],
+            )
         },
         Plan { floor: Some(2), ..plan("purge, put, delete", &[blind(1), delete().at((2, 2))]) },
     ]
@@ -159,43 +164,49 @@ fn layout_changes() -> Vec<Plan> {
             change: Some(Transfer::Round(1)),
             ..plan("layout change by rounds, put", &[blind(1).at((2, 2)), identity()])
         },
-        Plan {
-            change: Some(Transfer::Copy),
-            ..plan("layout change by copies, put", &[blind(1)])
-        },
+        Plan { change: Some(Transfer::Copy), ..plan("layout change by copies, put", &[blind(1)]) },
         Plan {
             change: Some(Transfer::Round(0)),
-            ..plan("layout change by rounds, put, read of old owners", &[
-                identity(),
-                blind(1).at((2, 2)).after(0).reaching(0b1100),
-                read().after(1).reaching(0b0011),
-            ])
+            ..plan(
+                "layout change by rounds, put, read of old owners",
+                &[
+                    identity(),
+                    blind(1).at((2, 2)).after(0).reaching(0b1100),
+                    read().after(1).reaching(0b0011),
+                ],
+            )
         },
         Plan {
             change: Some(Transfer::Round(1)),
             grants: Some(2),
             time_max: 4,
-            ..plan("layout change by rounds, grant, put, swap", &[
-                put(1).reaching(0b0011),
-                identity().at((2, 4)).after(0),
-                put(2).at((2, 2)).after(1).reaching(0b1100).tried_twice(),
-                granted(swap(1, 3), 0).after(2).reaching(0b0110),
-            ])
+            ..plan(
+                "layout change by rounds, grant, put, swap",
+                &[
+                    put(1).reaching(0b0011),
+                    identity().at((2, 4)).after(0),
+                    put(2).at((2, 2)).after(1).reaching(0b1100).tried_twice(),
+                    granted(swap(1, 3), 0).after(2).reaching(0b0110),
+                ],
+            )
         },
         Plan {
             change: Some(Transfer::Copy),
             grants: Some(2),
-            ..plan("layout change by copies, grant, put, swap", &[
-                put(1).reaching(0b0011),
-                put(2).at((2, 2)).after(0).reaching(0b1100),
-                granted(swap(1, 3), 0).after(1).reaching(0b0110),
-            ])
+            ..plan(
+                "layout change by copies, grant, put, swap",
+                &[
+                    put(1).reaching(0b0011),
+                    put(2).at((2, 2)).after(0).reaching(0b1100),
+                    granted(swap(1, 3), 0).after(1).reaching(0b0110),
+                ],
+            )
         },
     ]
 }
 
 /// Each planted fault, and the plan that finds it.
-pub const MUTATIONS: &[(Mutation, &str)] = &[
+pub(crate) const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::BallotComesTwice, "two blind puts"),
     (Mutation::AcceptIgnoresPromise, "two creates"),
     (Mutation::PromiseNotStored, "two creates on two nodes"),
@@ -231,41 +242,35 @@ pub const MUTATIONS: &[(Mutation, &str)] = &[
 ];
 
 /// Longer plans for whoever has the time.
-pub fn larger_plans() -> Vec<Plan> {
+pub(crate) fn larger_plans() -> Vec<Plan> {
     let plan = Plan::new;
     vec![
-        plan("two blind puts cut short, swap", &[
-            blind(1).cut_short().at((1, 2)),
-            blind(2).cut_short(),
-            swap(1, 3),
-        ]),
-        plan("blind put cut short, swap, blind put, read", &[
-            blind(1).cut_short(),
-            swap(1, 2).at((1, 2)),
-            blind(3).at((1, 2)),
-            read(),
-        ]),
+        plan(
+            "two blind puts cut short, swap",
+            &[blind(1).cut_short().at((1, 2)), blind(2).cut_short(), swap(1, 3)],
+        ),
+        plan(
+            "blind put cut short, swap, blind put, read",
+            &[blind(1).cut_short(), swap(1, 2).at((1, 2)), blind(3).at((1, 2)), read()],
+        ),
         Plan {
             replays: 2,
             ..plan("blind put cut short, swap, anti-entropy", &[blind(1).cut_short(), swap(1, 2)])
         },
         Plan {
             grants: Some(0),
-            ..plan("granted swap, swap, blind put", &[
-                put(1),
-                granted(swap(1, 2), 0),
-                swap(1, 3).at((1, 2)),
-                blind(4).at((1, 2)),
-            ])
+            ..plan(
+                "granted swap, swap, blind put",
+                &[put(1), granted(swap(1, 2), 0), swap(1, 3).at((1, 2)), blind(4).at((1, 2))],
+            )
         },
         Plan {
             floor: Some(2),
             replays: 1,
-            ..plan("purge, put, delete, create, anti-entropy", &[
-                blind(1),
-                delete().at((2, 2)),
-                create(2).at((2, 3)),
-            ])
+            ..plan(
+                "purge, put, delete, create, anti-entropy",
+                &[blind(1), delete().at((2, 2)), create(2).at((2, 3))],
+            )
         },
         Plan {
             change: Some(Transfer::Copy),
@@ -273,11 +278,10 @@ pub fn larger_plans() -> Vec<Plan> {
         },
         Plan {
             change: Some(Transfer::Round(2)),
-            ..plan("layout change by rounds, put, swap", &[
-                blind(1).at((1, 2)),
-                swap(1, 2),
-                identity().at((1, 2)),
-            ])
+            ..plan(
+                "layout change by rounds, put, swap",
+                &[blind(1).at((1, 2)), swap(1, 2), identity().at((1, 2))],
+            )
         },
     ]
 }

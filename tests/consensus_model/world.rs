@@ -8,23 +8,25 @@ use std::sync::Arc;
 
 use quorate::causality::HybridTime;
 use quorate::consensus::{
-    Acceptor, Answer, Asked, Ballot, Ballots, Effect, Electorate, ElectorateNumber, Grant, Ground,
-    Intent, Opening, Outcome, Proposer, Request, Standing, Step,
+    Acceptor, Answer, Asked, Ballot, Ballots, Effect, Electorate, ElectorateNumber, Erasure, Grant,
+    Ground, Intent, Opening, Outcome, Proposer, Request, Standing, Step,
 };
 use quorate::types::OperationId;
 use stateright::{Model, Property};
 
 use crate::history::{Does, Event, Told, is_linearizable};
-use crate::plan::{Bent, Content, EVERYWHERE, Mutation, Patience, Plan, Start, Swap, Transfer, node, number};
+use crate::plan::{
+    Bent, Content, EVERYWHERE, Mutation, Patience, Plan, Start, Swap, Transfer, node, number,
+};
 
 /// The property that every plan keeps.
-pub const NOTHING_BROKEN: &str = "nothing is broken";
+pub(crate) const NOTHING_BROKEN: &str = "nothing is broken";
 
 type Coordinator = Proposer<Content, Swap, Bent>;
 
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Message {
+pub(crate) enum Message {
     /// To an acceptor, from an operation's coordinator or, without one, from anti-entropy.
     Request { to: u8, from: Option<usize>, asked: Asked<Content> },
     /// To an operation's coordinator.
@@ -33,9 +35,9 @@ pub enum Message {
 
 /// One storage node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Node {
-    pub ground: Ground,
-    pub acceptor: Acceptor<Content>,
+pub(crate) struct Node {
+    pub(crate) ground: Ground,
+    pub(crate) acceptor: Acceptor<Content>,
     /// What a crash leaves, where that is not what is in memory: only broken rules do that.
     disk: Option<Acceptor<Content>>,
     /// Answers that wait for the disk.
@@ -79,7 +81,7 @@ type Copied = (Standing<Content>, Ballot);
 
 /// What must never be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Breach {
+pub(crate) enum Breach {
     NotLinearizable,
     TwoValuesOfOneBallot,
     NoChain,
@@ -88,8 +90,8 @@ pub enum Breach {
 
 /// A state of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct World {
-    pub nodes: Vec<Node>,
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
     clients: Vec<Client>,
     messages: BTreeSet<Arc<Message>>,
     /// The operation whose new messages are looked at next: what its coordinator just did can as
@@ -106,27 +108,44 @@ pub struct World {
     copied: [Option<Copied>; 3],
     /// What a majority of the new owners has to hold and to have promised.
     installed: Option<(Option<Ballot>, Ballot)>,
-    pub breach: Option<Breach>,
+    pub(crate) breach: Option<Breach>,
 }
 
 /// What becomes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Lost,
     Heard,
 }
 
 /// What can happen next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    Begin { op: usize, time: u64, electorate: u64 },
-    Retry { op: usize, time: u64 },
-    Stop { op: usize },
-    TimeOut { op: usize },
+pub(crate) enum Action {
+    Begin {
+        op: usize,
+        time: u64,
+        electorate: u64,
+    },
+    Retry {
+        op: usize,
+        time: u64,
+    },
+    Stop {
+        op: usize,
+    },
+    TimeOut {
+        op: usize,
+    },
     /// A message arrives; and if its receiver answers, so does the answer, unless it is lost or
     /// the plan delays answers.
-    Deliver { message: Arc<Message>, answer: Fate },
-    Replay { from: u8, to: u8 },
+    Deliver {
+        message: Arc<Message>,
+        answer: Fate,
+    },
+    Replay {
+        from: u8,
+        to: u8,
+    },
     Sync(u8),
     Crash(u8),
     Fence(u8),
@@ -315,6 +334,47 @@ impl Plan {
         }
     }
 
+    /// What nodes do by themselves.
+    fn tend(&self, world: &mut World, action: &Action) -> Option<()> {
+        let at = |name: u8| usize::from(name - 1);
+        match *action {
+            Action::Sync(name) => {
+                world.nodes[at(name)].disk = None;
+                for (op, answer) in std::mem::take(&mut world.nodes[at(name)].held) {
+                    self.hear(world, op, name, answer);
+                }
+            }
+            Action::Crash(name) => {
+                world.nodes[at(name)].held.clear();
+                let disk = world.nodes[at(name)].disk.take()?;
+                world.nodes[at(name)].acceptor = disk;
+            }
+            Action::Fence(name) => {
+                world.nodes[at(name)].ground.fence = HybridTime(self.floor?);
+                world.touched = world.touched.max(name);
+            }
+            Action::Prove => world.proven = true,
+            Action::Purge(name) => self.purge(world, name, self.floor?),
+            Action::Decide => world.decided += 1,
+            Action::Learn(name) => {
+                world.nodes[at(name)].ground.electorate = ElectorateNumber(world.decided);
+            }
+            Action::Copy(name) => {
+                let node = &world.nodes[at(name)];
+                let standing = node.acceptor.standing(&node.ground);
+                world.copied[at(name)] = Some((standing, node.acceptor.promised()));
+            }
+            Action::Install => self.install(world),
+            Action::Begin { .. }
+            | Action::Retry { .. }
+            | Action::Stop { .. }
+            | Action::TimeOut { .. }
+            | Action::Deliver { .. }
+            | Action::Replay { .. } => return None,
+        }
+        Some(())
+    }
+
     /// Anti-entropy that copies a value over a promise.
     fn force(&self, place: &mut Node, asked: Asked<Content>) -> Effect<Content> {
         let Request::Accept { ballot, .. } = &asked.request else {
@@ -336,8 +396,7 @@ impl Plan {
             node.ground.fence = node.ground.fence.max(floor);
         }
         node.ground.purged = floor;
-        node.acceptor.erase(&node.ground);
-        if self.broken(Mutation::FenceForgotten) && node.acceptor.accepted().is_none() {
+        if node.acceptor.erase(&node.ground) == Erasure::Gone {
             node.acceptor = Acceptor::default();
         }
     }
@@ -520,9 +579,8 @@ impl Plan {
     }
 
     fn replay_actions(&self, world: &World, actions: &mut Vec<Action>) {
-        let held = |name: u8| {
-            world.nodes[usize::from(name - 1)].acceptor.accepted().map(|at| at.ballot)
-        };
+        let held =
+            |name: u8| world.nodes[usize::from(name - 1)].acceptor.accepted().map(|at| at.ballot);
         let names = 1..=self.node_count();
         for (from, to) in names.clone().flat_map(|from| names.clone().map(move |to| (from, to))) {
             if world.replays > 0 && held(from) > held(to) {
@@ -628,7 +686,8 @@ impl World {
         };
         let mut found = BTreeSet::new();
         for (one, other) in old.iter().flat_map(|one| new.iter().map(move |other| (one, other))) {
-            let voters = old.iter().filter(|at| *at != one).chain(new.iter().filter(|at| *at != other));
+            let voters =
+                old.iter().filter(|at| *at != one).chain(new.iter().filter(|at| *at != other));
             let held = voters.filter_map(|at| self.nodes[*at].acceptor.accepted());
             let greatest = held.max_by_key(|at| at.ballot);
             if self.decided == 2 || one == other {
@@ -658,7 +717,8 @@ impl World {
         accepted.sort_by_key(|(ballot, ..)| *ballot);
         let follows = |pair: &[(Ballot, u8, &quorate::consensus::Lineage)]| {
             let (before, after) = (pair[0].2.operations(), pair[1].2.operations());
-            let made = after.split_last().is_some_and(|(_, rest)| rest == before || rest.is_empty());
+            let made =
+                after.split_last().is_some_and(|(_, rest)| rest == before || rest.is_empty());
             before == after || made
         };
         let chain = accepted.windows(2).all(follows);
@@ -670,7 +730,7 @@ impl World {
     }
 
     /// What an operation was told in the end, and with which try.
-    pub fn told(&self, op: usize) -> Option<(&Outcome<Content>, u8)> {
+    pub(crate) fn told(&self, op: usize) -> Option<(&Outcome<Content>, u8)> {
         match &self.clients[op].stage {
             Stage::Over { outcome, tries, .. } => Some((outcome, *tries)),
             _ => None,
@@ -678,7 +738,7 @@ impl World {
     }
 
     /// The electorate in which an operation was over.
-    pub fn electorate_of(&self, op: usize) -> Option<u64> {
+    pub(crate) fn electorate_of(&self, op: usize) -> Option<u64> {
         match &self.clients[op].stage {
             Stage::Over { electorate, .. } => Some(*electorate),
             _ => None,
@@ -729,7 +789,6 @@ impl Model for Plan {
 
     fn next_state(&self, before: &World, action: Action) -> Option<World> {
         let mut world = before.clone();
-        let at = |name: u8| usize::from(name - 1);
         match action {
             Action::Begin { op, time, electorate } => self.begin(&mut world, op, time, electorate),
             Action::Retry { op, time } => self.retry(&mut world, op, time),
@@ -760,33 +819,7 @@ impl Model for Plan {
                 }
             }
             Action::Replay { from, to } => self.replay(&mut world, from, to),
-            Action::Sync(name) => {
-                world.nodes[at(name)].disk = None;
-                for (op, answer) in std::mem::take(&mut world.nodes[at(name)].held) {
-                    self.hear(&mut world, op, name, answer);
-                }
-            }
-            Action::Crash(name) => {
-                world.nodes[at(name)].held.clear();
-                let disk = world.nodes[at(name)].disk.take()?;
-                world.nodes[at(name)].acceptor = disk;
-            }
-            Action::Fence(name) => {
-                world.nodes[at(name)].ground.fence = HybridTime(self.floor?);
-                world.touched = world.touched.max(name);
-            }
-            Action::Prove => world.proven = true,
-            Action::Purge(name) => self.purge(&mut world, name, self.floor?),
-            Action::Decide => world.decided += 1,
-            Action::Learn(name) => {
-                world.nodes[at(name)].ground.electorate = ElectorateNumber(world.decided);
-            }
-            Action::Copy(name) => {
-                let node = &world.nodes[at(name)];
-                let standing = node.acceptor.standing(&node.ground);
-                world.copied[at(name)] = Some((standing, node.acceptor.promised()));
-            }
-            Action::Install => self.install(&mut world),
+            upkeep => self.tend(&mut world, &upkeep)?,
         }
         self.tidy(&mut world);
         let accepted = |world: &World| -> Vec<_> {
