@@ -8,7 +8,9 @@ CARGO ?= cargo
 NODES ?= 3
 SEEDS ?= 20
 FOR ?= 30
-SCENARIOS ?= kill-one kill-all
+WORKLOADS ?= register,delete-recreate,lww,list,set,multipart,siblings
+MIXES ?= p,d,s,m,x,c,cp,cdp,scmdp
+SEED ?= 1
 E2E_ARGS ?=
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
@@ -19,7 +21,8 @@ CLUSTER := config/local-cluster.sh
 
 .PHONY: help deps build test check fmt-check clippy doc fix \
 	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
-	bench benchmarks e2e simulation jepsen
+	bench benchmarks benchmark-outage benchmark-repair e2e simulation models fault-deps jepsen \
+	jepsen-slice
 
 help: ## List every target
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' \
@@ -75,14 +78,29 @@ bench: ## Measure the local cluster (BENCH_ARGS="put --bucket b --size 1MiB --du
 benchmarks: build ## Measure what docs/benchmarks.md says, on a fresh local cluster
 	config/benchmarks.sh
 
+benchmark-outage: build ## Measure what an outage costs, on a local cluster of five (FOR=10s)
+	config/outage-benchmark.sh
+
+benchmark-repair: build ## Measure what repair costs, on a local cluster of three (RECORDS=100000)
+	config/repair-benchmark.sh
+
 e2e: build ## Run the clients' tests against clusters of their own (E2E_ARGS="test_listing.py")
 	tests/e2e/run.sh $(E2E_ARGS)
 
 simulation: deps ## Run the simulation over seeds (SEEDS=20)
 	$(CARGO) run --release --locked -p quorate-simulation -- --seeds $(SEEDS)
 
-jepsen: build ## Kill nodes of a real cluster under load and audit it (FOR=30 seconds each)
-	@for scenario in $(SCENARIOS); do \
-		$(CARGO) run --release --locked -p quorate-jepsen -- $$scenario \
-			--seconds $(FOR) --binary "$(QUORATE_BIN)" || exit 1; \
-	done
+models: deps ## Compute the tables and plots of docs/models.md
+	$(CARGO) run --release --locked -p quorate-simulation --bin quorate-models -- \
+		all --out docs/plots --page docs/models.md
+
+fault-deps:
+	@config/install-deps.sh faults
+
+jepsen: build fault-deps ## Run workloads under mixes of faults (WORKLOADS, MIXES, FOR=30 seconds each: 75 minutes)
+	$(CARGO) run --release --locked -p quorate-jepsen -- matrix --workloads "$(WORKLOADS)" \
+		--mixes "$(MIXES)" --seconds $(FOR) --seed $(SEED) --binary "$(QUORATE_BIN)"
+
+jepsen-slice: build fault-deps ## Run a few minutes of that (SEED=1)
+	$(CARGO) build --release --locked -p quorate-jepsen
+	@jepsen/slice.sh "$(CARGO_TARGET_DIR)/release/quorate-jepsen" "$(QUORATE_BIN)" $(SEED)

@@ -1,7 +1,34 @@
 #!/usr/bin/env bash
 # Installs what a build needs beside Rust: a C++ compiler for RocksDB, and libclang, with which
 # its bindings are made. Says exactly what is missing where it cannot install.
+#
+# With the argument `faults` it installs what the partition tests use beside that. Nothing of it
+# must be there: what cannot be installed is named, and what needs it is skipped later.
 set -euo pipefail
+
+faults() {
+    local packages=()
+    command -v ip >/dev/null || packages+=(iproute2)
+    command -v unshare >/dev/null && command -v nsenter >/dev/null || packages+=(util-linux)
+    command -v mount >/dev/null || packages+=(mount)
+    [[ -x /sbin/mkfs.ext4 ]] || command -v mkfs.ext4 >/dev/null || packages+=(e2fsprogs)
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
+    ((${#packages[@]} == 0)) && return
+    if ((EUID == 0)) && command -v apt-get >/dev/null; then
+        echo "deps: installing ${packages[*]}"
+        local get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0)
+        local install=("${get[@]}" install -y --no-install-recommends "${packages[@]}")
+        "${install[@]}" 2>/dev/null && return
+        "${get[@]}" update && "${install[@]}" && return
+    fi
+    echo "deps: not installed: ${packages[*]} (Debian's names). Faults that need them are" \
+        "skipped. Type as root: apt-get install ${packages[*]}" >&2
+}
+
+if [[ "${1:-}" == faults ]]; then
+    faults
+    exit 0
+fi
 
 have_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return 0

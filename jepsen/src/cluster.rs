@@ -1,7 +1,8 @@
-//! Real `quorate server` processes on loopback, and what can be done to them.
+//! Real `quorate server` processes, and what can be done to them.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,23 +14,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use crate::client::Client;
+use crate::folder::Folder;
+use crate::place::{Place, REGION, TOKEN, Tuning};
 use crate::sign::Credentials;
-
-/// The region that every node is configured with.
-const REGION: &str = "us-east-1";
 
 /// How long a node may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bearer token and cluster secret of these throw-away clusters.
-const TOKEN: &str = "jepsen-admin-token-0123456789";
-const SECRET: &str = "jepsen-cluster-secret-0123456789";
-
 struct Node {
-    s3: SocketAddr,
-    admin: SocketAddr,
-    config: PathBuf,
-    log: PathBuf,
+    place: Place,
     child: Option<Child>,
 }
 
@@ -39,7 +32,7 @@ pub struct Cluster {
     binary: PathBuf,
     clock: Arc<OsClock>,
     nodes: Vec<Node>,
-    folder: tempfile::TempDir,
+    folder: Arc<Folder>,
 }
 
 #[derive(Deserialize)]
@@ -49,30 +42,35 @@ struct CreatedKey {
 }
 
 impl Cluster {
-    /// Starts `count` nodes that are no cluster yet.
+    /// Starts `count` nodes on loopback that are no cluster yet.
     ///
     /// # Errors
     /// If the folder cannot be written or a process cannot be started.
     pub fn start(binary: &Path, count: usize, clock: Arc<OsClock>) -> anyhow::Result<Self> {
+        let folder = Folder::make()?;
+        let places = Place::on_loopback(folder.path(), count)?;
+        Self::start_at(binary, folder, places, Tuning::Usual, clock)
+    }
+
+    /// Starts a node at each of these places; they are no cluster yet.
+    ///
+    /// # Errors
+    /// If the folder cannot be written or a process cannot be started.
+    pub fn start_at(
+        binary: &Path,
+        folder: Arc<Folder>,
+        places: Vec<Place>,
+        tuning: Tuning,
+        clock: Arc<OsClock>,
+    ) -> anyhow::Result<Self> {
         ensure!(binary.is_file(), "there is no binary at {}", binary.display());
         let binary = binary.canonicalize().context("the binary's path cannot be resolved")?;
-        let folder = tempfile::Builder::new().prefix("quorate-jepsen-").tempdir()?;
-        let ports = Ports::reserve(count)?;
-        let peers: Vec<SocketAddr> = ports.udp.clone();
-        let mut nodes = Vec::new();
-        for number in 0..count {
-            let home = folder.path().join(format!("node-{}", number + 1));
-            fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-            let config = home.join("quorate.toml");
-            let text = configuration(number, &home, &ports, &peers);
-            fs::write(&config, text)
-                .with_context(|| format!("cannot write {}", config.display()))?;
-            let log = home.join("log");
-            let (s3, admin) = (ports.s3[number], ports.admin[number]);
-            nodes.push(Node { s3, admin, config, log, child: None });
+        for (number, place) in (1..).zip(&places) {
+            place.furnish(number, &places, tuning)?;
         }
+        let nodes = places.into_iter().map(|place| Node { place, child: None }).collect();
         let mut cluster = Self { binary, clock, nodes, folder };
-        for number in 1..=count {
+        for number in 1..=cluster.nodes.len() {
             cluster.start_node(number)?;
         }
         Ok(cluster)
@@ -109,7 +107,7 @@ impl Cluster {
         let first = self.nodes.first().context("the cluster has no node")?;
         let output = Command::new(&self.binary)
             .args(arguments)
-            .env("QUORATE_ADMIN_URL", format!("http://{}", first.admin))
+            .env("QUORATE_ADMIN_URL", format!("http://{}", first.place.admin))
             .env("QUORATE_ADMIN_TOKEN", TOKEN)
             .stdin(Stdio::null())
             .output()
@@ -124,7 +122,13 @@ impl Cluster {
     /// Where nodes serve S3, in order.
     #[must_use]
     pub fn endpoints(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(|node| node.s3).collect()
+        self.nodes.iter().map(|node| node.place.s3).collect()
+    }
+
+    /// Where nodes live, in order.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        self.nodes.iter().map(|node| node.place.clone()).collect()
     }
 
     /// Starts node `number` (from 1) if it is not running.
@@ -137,11 +141,19 @@ impl Cluster {
         if node.child.is_some() {
             return Ok(());
         }
-        let log = File::options().create(true).append(true).open(&node.log)?;
-        let child = Command::new(binary)
-            .arg("server")
-            .arg("--config")
-            .arg(&node.config)
+        let log = File::options().create(true).append(true).open(node.place.log())?;
+        let (program, launcher) = match node.place.launcher.split_first() {
+            Some((program, rest)) => (PathBuf::from(program), rest),
+            None => (binary.clone(), &[][..]),
+        };
+        let mut command = Command::new(&program);
+        if program != binary {
+            command.args(launcher).arg(&binary);
+        }
+        let child = command
+            .args(["server", "--config"])
+            .arg(node.place.config())
+            .envs(node.place.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -151,28 +163,44 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills node `number` at once, as by `kill -9`, and waits for its end.
+    /// Kills node `number` at once, as by `kill -9`, and waits for its end. Whether that is how
+    /// it ended.
     ///
     /// # Errors
     /// If there is no such node.
-    pub fn kill(&mut self, number: usize) -> anyhow::Result<()> {
+    pub fn kill(&mut self, number: usize) -> anyhow::Result<bool> {
         let node = self.node(number)?;
-        if let Some(mut child) = node.child.take() {
-            child.kill().with_context(|| format!("node {number} cannot be killed"))?;
-            child.wait()?;
-        }
-        Ok(())
+        let Some(mut child) = node.child.take() else { return Ok(false) };
+        child.kill().with_context(|| format!("node {number} cannot be killed"))?;
+        let status = child.wait()?;
+        Ok(status.signal() == Some(Signal::KILL.as_raw()))
     }
 
-    /// Kills all nodes, with nothing but the system calls between the first and the last.
+    /// Kills all nodes, with nothing but the system calls between the first and the last. How
+    /// many ended by it.
     ///
     /// # Errors
     /// If a node cannot be killed.
-    pub fn kill_all(&mut self) -> anyhow::Result<()> {
-        for number in 1..=self.nodes.len() {
-            self.signal(number, Signal::KILL)?;
+    pub fn kill_all(&mut self) -> anyhow::Result<usize> {
+        let all: Vec<usize> = (1..=self.nodes.len()).collect();
+        self.kill_several(&all)
+    }
+
+    /// Kills those of these nodes that run, likewise.
+    ///
+    /// # Errors
+    /// If a node cannot be killed.
+    pub fn kill_several(&mut self, numbers: &[usize]) -> anyhow::Result<usize> {
+        for number in numbers {
+            if self.node(*number)?.child.is_some() {
+                self.signal(*number, Signal::KILL)?;
+            }
         }
-        (1..=self.nodes.len()).try_for_each(|number| self.kill(number))
+        let mut killed = 0;
+        for number in numbers {
+            killed += usize::from(self.kill(*number)?);
+        }
+        Ok(killed)
     }
 
     /// Stops node `number` in its tracks until [`Cluster::resume`].
@@ -189,6 +217,16 @@ impl Cluster {
     /// If it is not running.
     pub fn resume(&mut self, number: usize) -> anyhow::Result<()> {
         self.signal(number, Signal::CONT)
+    }
+
+    /// Whether node `number` is stopped, as the kernel tells it.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn is_stopped(&mut self, number: usize) -> anyhow::Result<bool> {
+        let node = self.node(number)?;
+        let Some(child) = &node.child else { return Ok(false) };
+        Ok(state(child.id()) == Some('T'))
     }
 
     fn signal(&mut self, number: usize, signal: Signal) -> anyhow::Result<()> {
@@ -210,7 +248,7 @@ impl Cluster {
 
     async fn wait_for(&mut self, probe: &Client, number: usize, path: &str) -> anyhow::Result<()> {
         let began = self.clock.monotonic();
-        let admin = self.node(number)?.admin;
+        let admin = self.node(number)?.place.admin;
         while !probe.probe(admin, path).await {
             let ended = match &mut self.node(number)?.child {
                 Some(child) => child.try_wait()?,
@@ -230,23 +268,30 @@ impl Cluster {
 
     /// The nodes that have ended without being asked to, as `node N: how`.
     pub fn fallen(&mut self) -> Vec<String> {
+        self.take_fallen().into_iter().map(|(_, how)| how).collect()
+    }
+
+    /// The nodes that have ended without being asked to since the last call, and how. They can
+    /// be started again.
+    pub fn take_fallen(&mut self) -> Vec<(usize, String)> {
         let mut fallen = Vec::new();
-        for (place, node) in self.nodes.iter_mut().enumerate() {
+        for (number, node) in (1..).zip(&mut self.nodes) {
             if let Some(Ok(Some(status))) = node.child.as_mut().map(Child::try_wait) {
-                fallen.push(format!("node {} ended by itself with {status}", place + 1));
+                fallen.push((number, format!("node {number} ended by itself with {status}")));
+                node.child = None;
             }
         }
         fallen
     }
 
     /// Lets the folder stay behind for people to look at; where it is.
-    pub fn keep_folder(&mut self) -> PathBuf {
-        self.folder.disable_cleanup(true);
+    pub fn keep_folder(&self) -> PathBuf {
+        self.folder.keep();
         self.folder.path().to_owned()
     }
 
     fn log_end(&mut self, number: usize) -> anyhow::Result<String> {
-        let text = fs::read_to_string(&self.node(number)?.log).unwrap_or_default();
+        let text = fs::read_to_string(self.node(number)?.place.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(20).collect();
         Ok(lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
@@ -256,6 +301,12 @@ impl Cluster {
         let node = place.and_then(|place| self.nodes.get_mut(place));
         node.with_context(|| format!("there is no node {number}"))
     }
+}
+
+/// The state letter of a process, as the kernel tells it; `None` if there is none.
+fn state(id: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
 }
 
 impl Drop for Cluster {
@@ -268,50 +319,6 @@ impl Drop for Cluster {
     }
 }
 
-/// Free ports, each node's together; all are held until all are known, so that no two agree.
-struct Ports {
-    s3: Vec<SocketAddr>,
-    kv: Vec<SocketAddr>,
-    admin: Vec<SocketAddr>,
-    udp: Vec<SocketAddr>,
-}
-
-impl Ports {
-    fn reserve(count: usize) -> anyhow::Result<Self> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let streams: Vec<TcpListener> =
-            (0..3 * count).map(|_| TcpListener::bind(any)).collect::<Result<_, _>>()?;
-        let datagrams: Vec<UdpSocket> =
-            (0..count).map(|_| UdpSocket::bind(any)).collect::<Result<_, _>>()?;
-        let addresses: Vec<SocketAddr> =
-            streams.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let (s3, rest) = addresses.split_at(count);
-        let (admin, kv) = rest.split_at(count);
-        let udp = datagrams.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
-        Ok(Self { s3: s3.to_vec(), kv: kv.to_vec(), admin: admin.to_vec(), udp })
-    }
-}
-
-fn configuration(number: usize, home: &Path, ports: &Ports, peers: &[SocketAddr]) -> String {
-    let own = ports.udp[number];
-    let others: Vec<String> =
-        peers.iter().filter(|peer| **peer != own).map(|peer| format!("\"{peer}\"")).collect();
-    format!(
-        "[node]\nname = \"n{name}\"\ncapacity = \"1GiB\"\ndata_dir = \"{data}\"\n\n\
-         [cluster]\nsecret = \"{SECRET}\"\npeers = [{peers}]\n\n\
-         [peer]\nlisten = \"{own}\"\nadvertise = \"{own}\"\n\n\
-         [s3]\nlisten = \"{s3}\"\nregion = \"{REGION}\"\n\n\
-         [kv]\nlisten = \"{kv}\"\n\n\
-         [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n",
-        name = number + 1,
-        data = home.join("data").display(),
-        peers = others.join(", "),
-        s3 = ports.s3[number],
-        kv = ports.kv[number],
-        admin = ports.admin[number],
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -322,8 +329,7 @@ mod tests {
 
     use quorate::env::OsClock;
 
-    use super::{Client, Cluster};
-    use crate::sign::Credentials;
+    use super::{Client, Cluster, state};
 
     /// A stand-in for the server: it runs this line of shell.
     fn stand_in(folder: &tempfile::TempDir, line: &str) -> PathBuf {
@@ -342,12 +348,6 @@ mod tests {
             .collect()
     }
 
-    /// The state letter of a process, as the kernel tells it; `None` if there is none.
-    fn state(id: u32) -> Option<char> {
-        let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        text.rsplit_once(") ")?.1.chars().next()
-    }
-
     #[test]
     fn nodes_are_paused_killed_and_ended_by_their_own_id() {
         let folder = tempfile::tempdir().unwrap();
@@ -357,11 +357,12 @@ mod tests {
 
         cluster.pause(1).unwrap();
         // The kernel stops a process soon after the signal, not within the call.
-        let paused = (0..1_000_000).any(|_| state(all[0]) == Some('T'));
+        let paused = (0..1_000_000).any(|_| cluster.is_stopped(1).unwrap());
         cluster.resume(1).unwrap();
-        cluster.kill(2).unwrap();
+        let killed = cluster.kill(2).unwrap();
 
-        assert!(paused);
+        assert!(paused && killed);
+        assert!(!cluster.is_stopped(2).unwrap() && !cluster.kill(2).unwrap());
         assert_eq!(state(all[1]), None);
         assert!(cluster.pause(2).is_err());
         assert!(cluster.fallen().is_empty());
@@ -378,12 +379,7 @@ mod tests {
         let binary = stand_in(&folder, "echo the disk is missing >&2; exit 3");
         let clock = Arc::new(OsClock::new());
         let mut cluster = Cluster::start(&binary, 1, Arc::clone(&clock)).unwrap();
-        let nobody = Credentials {
-            access_key_id: String::new(),
-            secret_access_key: String::new(),
-            region: String::new(),
-        };
-        let probe = Client::new(nobody, clock, Duration::from_secs(1));
+        let probe = Client::nobody(clock, Duration::from_secs(1));
 
         let error = cluster.form(&probe).await.err().unwrap();
 

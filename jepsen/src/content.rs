@@ -26,6 +26,62 @@ impl Written {
     }
 }
 
+/// The length of every part but the last: the least that S3 takes.
+pub const PART_BYTES: usize = 5 << 20;
+
+/// How long bodies are. A write's length follows from its number, so that a body that was cut
+/// short is told from a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    /// Up to 8 KiB: values of keys.
+    Small,
+    /// Nothing large, one for each way of storing: what is written once and kept.
+    Kept,
+    /// One for each way of storing: with the row, attached to it, and as extents.
+    Mixed,
+    /// Uploads in parts: the largest has two.
+    Parts,
+}
+
+impl Sizes {
+    const fn lengths(self) -> &'static [usize] {
+        match self {
+            Self::Small => &[16, 100, 700, 2_000, 8 * 1024],
+            Self::Kept => &[100, 8 * 1024, 300 * 1024],
+            Self::Parts => &[1_000, 60 * 1024, 300 * 1024, PART_BYTES + 100 * 1024],
+            Self::Mixed => &[64, 1_000, 12 * 1024, 60 * 1024, 300 * 1024, 1_300 * 1024],
+        }
+    }
+
+    /// The write of this number.
+    #[must_use]
+    pub fn of(self, number: u64) -> Written {
+        let lengths = self.lengths();
+        // Large bodies are rare: they cost most.
+        let draw = mix(number ^ 0x51ce) % (1 << lengths.len());
+        let place = (draw | 1 << (lengths.len() - 1)).trailing_zeros() as usize;
+        Written { number, length: lengths.get(place).copied().unwrap_or_default() }
+    }
+
+    /// The number of the write whose bytes these are.
+    ///
+    /// # Errors
+    /// Says what is wrong with bytes that no write has.
+    pub fn recognise(self, bytes: &[u8]) -> Result<u64, String> {
+        let first = bytes.first_chunk::<8>().map(|first| u64::from_be_bytes(*first));
+        let number = first.ok_or_else(|| format!("{} bytes are no write's", bytes.len()))?;
+        let written = self.of(number);
+        if bytes.len() != written.length {
+            let (found, length) = (bytes.len(), written.length);
+            return Err(format!("{found} bytes that begin as write {number} of {length} bytes"));
+        }
+        if written.bytes() != *bytes {
+            return Err(format!("the bytes of write {number} are changed"));
+        }
+        Ok(number)
+    }
+}
+
 /// SplitMix64's finalizer.
 #[must_use]
 pub const fn mix(number: u64) -> u64 {
@@ -43,7 +99,30 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Written;
+    use super::{Sizes, Written};
+
+    #[test]
+    fn a_write_is_recognised_by_its_bytes_and_by_nothing_less() {
+        for number in 1..200 {
+            let bytes = Sizes::Mixed.of(number).bytes();
+
+            assert_eq!(Sizes::Mixed.recognise(&bytes), Ok(number));
+            assert!(Sizes::Mixed.recognise(&bytes[..bytes.len() - 1]).is_err());
+            let mut changed = bytes.to_vec();
+            *changed.last_mut().unwrap() ^= 1;
+            assert!(Sizes::Mixed.recognise(&changed).is_err());
+        }
+        assert!(Sizes::Small.recognise(b"short").is_err());
+    }
+
+    #[test]
+    fn every_length_occurs_and_large_ones_are_rare() {
+        let lengths =
+            |length| (1..=6_400).filter(|number| Sizes::Mixed.of(*number).length == length).count();
+
+        assert!((3_000..3_400).contains(&lengths(64)));
+        assert!((100..350).contains(&lengths(1_300 * 1024)));
+    }
 
     #[test]
     fn a_body_follows_from_its_write_and_differs_from_others() {

@@ -12,8 +12,7 @@ use quorate::env::{Clock, OsClock, TokioTasks};
 use crate::client::{Client, Outcome};
 use crate::cluster::Cluster;
 use crate::history::History;
-use crate::sign::Credentials;
-use crate::workload::{BUCKET, Load, Tolerance};
+use crate::load::{BUCKET, Load, Tolerance};
 
 /// The nodes of every scenario.
 const NODES: usize = 3;
@@ -131,12 +130,7 @@ pub async fn kill_all(options: &Options) -> anyhow::Result<Verdict> {
 impl Stage {
     async fn set(options: &Options) -> anyhow::Result<Self> {
         let clock = Arc::new(OsClock::new());
-        let nobody = Credentials {
-            access_key_id: String::new(),
-            secret_access_key: String::new(),
-            region: String::new(),
-        };
-        let probe = Client::new(nobody, Arc::clone(&clock), PATIENCE);
+        let probe = Client::nobody(Arc::clone(&clock), PATIENCE);
         let mut cluster = Cluster::start(&options.binary, NODES, Arc::clone(&clock))?;
         let credentials = match cluster.form(&probe).await {
             Ok(credentials) => credentials,
@@ -180,7 +174,7 @@ impl Stage {
 
 async fn make_bucket(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let first = cluster.endpoints().into_iter().next().context("the cluster has no node")?;
-    match client.create_bucket(first, BUCKET).await {
+    match client.create_bucket(first, BUCKET, None).await {
         Outcome::Ok(()) => Ok(()),
         Outcome::Fail(reason) | Outcome::Info(reason) => {
             bail!("the bucket cannot be made: {reason}")

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use quorate::env::{Clock, OsClock, TaskHandle, Tasks, TokioTasks};
 use quorate_jepsen::client::Client;
 use quorate_jepsen::history::History;
+use quorate_jepsen::load::Load;
 use quorate_jepsen::sign::Credentials;
-use quorate_jepsen::workload::Load;
 
 /// What the stand-in does wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -108,7 +108,7 @@ impl SimDisk {
     #[must_use]
     pub fn kill(&self, power: Power) -> Self {
         let mut old = self.state.lock();
-        let state = old.clone();
+        let state = State { sync_failures: 0, folder_sync_failures: 0, ..old.clone() };
         old.dead = true;
         Self { state: Arc::new(Mutex::new(state)), power }
     }
@@ -126,6 +126,48 @@ impl SimDisk {
     /// The next `count` syncs of the folder fail, those of files do not.
     pub fn fail_folder_syncs(&self, count: u64) {
         self.state.lock().folder_sync_failures = count;
+    }
+
+    /// From now on there is room for a few bytes more and no others.
+    pub fn fill_up(&self) {
+        let mut state = self.state.lock();
+        state.capacity = state.used() + 1_000;
+    }
+
+    /// There is room again.
+    pub fn make_room(&self) {
+        self.state.lock().capacity = UNLIMITED;
+    }
+
+    /// Flips a bit of some file. Whether there was one.
+    #[must_use]
+    pub fn rot(&self, draw: u64) -> bool {
+        let Some((name, position)) = self.some_place(draw) else { return false };
+        self.flip_bit(&name, position, u8::try_from(draw % 8).unwrap_or_default());
+        true
+    }
+
+    /// Lets a sector of some file be unreadable from now on. Whether there was one.
+    #[must_use]
+    pub fn lose_sector(&self, draw: u64) -> bool {
+        let Some((name, position)) = self.some_place(draw) else { return false };
+        let start = widened(position / PIECE_BYTES * PIECE_BYTES);
+        self.make_unreadable(&name, start..start + widened(PIECE_BYTES));
+        true
+    }
+
+    /// A file that is not empty, and a place in it.
+    fn some_place(&self, draw: u64) -> Option<(String, usize)> {
+        let mut state = self.state.lock();
+        let names: Vec<String> = state.names.keys().cloned().collect();
+        let mut files = names.into_iter().filter_map(|name| {
+            let length = state.file(&name)?.bytes.len();
+            (length > 0).then_some((name, length))
+        });
+        let files: Vec<(String, usize)> = files.by_ref().collect();
+        let draw = usize::try_from(draw >> 3).unwrap_or_default();
+        let (name, length) = files.get(draw % files.len().max(1))?;
+        Some((name.clone(), draw / files.len() % length))
     }
 
     /// Flips one bit of a byte, as rot does: nothing notices but a checksum.

@@ -28,6 +28,10 @@ const FANOUT: usize = 3;
 /// A node whose heartbeat stood still for this long is held for down.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
+/// Each datagram of such a number arrives a second time, so much later.
+const TWICE_EVERY: u64 = 7;
+const TWICE_AFTER: Duration = Duration::from_millis(900);
+
 /// What travels: what one node said of itself.
 #[derive(Clone, Debug)]
 struct Rumour {
@@ -254,7 +258,15 @@ async fn deliver(
         let kind = "gossip";
         let event = Event { from, to, kind, number, digest: Digest::NONE, outcome: "arrived" };
         field.network.trace().record(event);
+        // A datagram may come twice, and the second time long after others.
+        let twice = number.is_multiple_of(TWICE_EVERY).then(|| rumours.clone());
         member.merge(&field, rumours);
+        if let Some(rumours) = twice {
+            field.network.time().sleep(TWICE_AFTER).await;
+            if let Some(member) = field.member(to) {
+                member.merge(&field, rumours);
+            }
+        }
     }
 }
 

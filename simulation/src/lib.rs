@@ -12,14 +12,19 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod coverage;
 pub mod disk;
 pub mod entropy;
 pub mod faults;
 pub mod gossip;
 pub mod meta;
+pub mod models;
+pub mod mutations;
 pub mod network;
 pub mod power;
+pub mod recording;
 pub mod scenario;
+pub mod shrink;
 pub mod tasks;
 pub mod trace;
 pub mod world;

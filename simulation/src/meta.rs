@@ -76,7 +76,7 @@ impl MemMeta {
     #[must_use]
     pub fn kill(&self, power: Power) -> Self {
         let mut old = self.state.write();
-        let state = old.clone();
+        let state = State { failing: None, ..old.clone() };
         old.dead = true;
         Self { state: Arc::new(RwLock::new(state)), power }
     }

@@ -14,6 +14,8 @@ pub struct Power {
 struct State {
     steps_left: Option<u64>,
     cut_at: Option<&'static str>,
+    /// The process died, and power stayed.
+    killed: bool,
     steps: u64,
 }
 
@@ -67,6 +69,27 @@ impl Power {
                 Step::Done
             }
         }
+    }
+
+    /// Power goes out now.
+    pub fn cut(&self, at: &'static str) {
+        self.state.lock().cut_at.get_or_insert(at);
+    }
+
+    /// The process dies now: nothing that it does from here on reaches the disk.
+    pub fn kill(&self, at: &'static str) {
+        let mut state = self.state.lock();
+        if state.cut_at.is_none() {
+            state.cut_at = Some(at);
+            state.killed = true;
+        }
+    }
+
+    /// Whether power went out by itself, so that what was not synced is lost.
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        let state = self.state.lock();
+        state.cut_at.is_some() && !state.killed
     }
 
     /// Whether it is out.

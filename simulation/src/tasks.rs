@@ -1,16 +1,20 @@
 //! The twin of task starting: one thread, seeded start order, all of a node's tasks stoppable.
 #![expect(clippy::disallowed_methods, reason = "this file starts tasks: others are sent to it")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use quorate::env::{TaskHandle, Tasks};
+use quorate::types::NodeId;
 use tokio::task::AbortHandle;
 
 use crate::entropy::Seed;
@@ -18,12 +22,33 @@ use crate::entropy::Seed;
 /// A started task may let up to this many others run before its first step.
 const YIELDS_MAX: u64 = 3;
 
+std::thread_local! {
+    static RUNNING: Cell<Option<NodeId>> = const { Cell::new(None) };
+}
+
+/// Whose code ran before, to go back to.
+struct Outer(Option<NodeId>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
+
+/// The node whose code this thread runs now; `None` between nodes.
+#[must_use]
+pub fn running_node() -> Option<NodeId> {
+    RUNNING.get()
+}
+
 #[derive(Default)]
 struct Register {
     /// No task starts any more: the node has crashed or the world has ended.
     stopped: bool,
     started: u64,
     running: BTreeMap<u64, AbortHandle>,
+    /// Tasks that wait for the pause to end, if there is one.
+    paused: Option<Vec<Waker>>,
     panics: Vec<String>,
 }
 
@@ -31,6 +56,8 @@ struct Register {
 #[derive(Clone)]
 pub struct SimTasks {
     seed: Seed,
+    /// Whose tasks these are; `None` for what is on the wire.
+    node: Option<NodeId>,
     blocking_max: Duration,
     /// Milliseconds that each piece of blocking work takes besides.
     slow_millis: Arc<AtomicU64>,
@@ -42,7 +69,42 @@ impl SimTasks {
     /// zero it runs in place.
     #[must_use]
     pub fn new(seed: Seed, blocking_max: Duration) -> Self {
-        Self { seed, blocking_max, slow_millis: Arc::default(), register: Arc::default() }
+        Self {
+            seed,
+            node: None,
+            blocking_max,
+            slow_millis: Arc::default(),
+            register: Arc::default(),
+        }
+    }
+
+    /// The same, as the tasks of a node.
+    #[must_use]
+    pub fn of(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// Takes no further step until [`SimTasks::resume`], as after SIGSTOP: time goes on, and what
+    /// is due is late.
+    pub fn pause(&self) {
+        self.register.lock().paused.get_or_insert_default();
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        let waiting = self.register.lock().paused.take();
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// One step of a task, in the node's name, unless it is paused.
+    fn step(&self, task: &mut BoxFuture<'static, ()>, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(waiting) = &mut self.register.lock().paused {
+            waiting.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        let _outer = Outer(RUNNING.replace(self.node));
+        task.poll_unpin(context)
     }
 
     /// Lets each piece of blocking work take so much longer from now on, as on a failing disk.
@@ -87,11 +149,13 @@ impl SimTasks {
         };
         let yields = self.seed.with(number).between(0, YIELDS_MAX);
         let shared = Arc::clone(&self.register);
+        let (tasks, mut task) = (self.clone(), task);
         let handle = tokio::spawn(async move {
             for _ in 0..yields {
                 tokio::task::yield_now().await;
             }
-            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            let stepping = poll_fn(move |context| tasks.step(&mut task, context));
+            let ended = AssertUnwindSafe(stepping).catch_unwind().await;
             let mut register = shared.lock();
             register.running.remove(&number);
             if let Err(panic) = ended {

@@ -132,7 +132,8 @@ impl World {
         };
         let seed = self.seed.of(&node.to_string()).with(u64::from(boot));
         let clock = SimClock::boot(wall);
-        let tasks = Arc::new(SimTasks::new(seed.of("tasks"), self.options.blocking_max));
+        let tasks = SimTasks::new(seed.of("tasks"), self.options.blocking_max).of(node);
+        let tasks = Arc::new(tasks);
         let entropy = Arc::new(SimEntropy::new(seed));
         let transport = self.network.boot(node, &clock, &tasks);
         let member = Member { node, boot, address };
@@ -183,6 +184,38 @@ impl World {
     #[must_use]
     pub fn wall(&self, node: NodeId) -> Option<Arc<WallClock>> {
         self.machines.lock().get(&node).map(|machine| Arc::clone(&machine.wall))
+    }
+
+    /// Changes a machine's wall clock, if there is such a machine.
+    pub fn with_wall(&self, node: NodeId, change: impl FnOnce(&WallClock)) {
+        if let Some(wall) = self.wall(node) {
+            change(&wall);
+        }
+    }
+
+    /// Lets a running node take no step until [`World::resume`].
+    pub fn pause(&self, node: NodeId) {
+        self.with_tasks(node, SimTasks::pause);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self, node: NodeId) {
+        self.with_tasks(node, SimTasks::resume);
+    }
+
+    /// Lets each access to a running node's disk take so much longer.
+    pub fn slow_disk(&self, node: NodeId, by: Duration) {
+        self.with_tasks(node, |tasks| tasks.slow_down(by));
+    }
+
+    /// Does something with the tasks of a node's present boot.
+    fn with_tasks(&self, node: NodeId, work: impl FnOnce(&SimTasks)) {
+        let machines = self.machines.lock();
+        let tasks = machines.get(&node).and_then(|machine| machine.tasks.last()).map(Arc::clone);
+        drop(machines);
+        if let Some(tasks) = tasks {
+            work(&tasks);
+        }
     }
 
     /// Ends the world: every node stops, and what they hold is let go.

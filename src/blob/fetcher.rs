@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::codec::{decode_format, encode_format};
+use crate::env::probe;
 use crate::env::{Clock, Monotonic, deadline_in, metrics, timeout_at};
 use crate::replication::{BytesHere, ReplicationError, Want};
 use crate::store::{Batch, Family, StoreError};
@@ -185,7 +186,7 @@ impl Blobs {
 
     async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, ReplicationError> {
         let replica = self.coordinator.replica();
-        let held = replica.read(&wanted.row, wanted.partition, Want::Record)?;
+        let held = replica.fetch(&wanted.row, wanted.partition, Want::Record).await?;
         let Some(record) = held.record else {
             let mut batch = Batch::new();
             batch.delete(Family::Fetches, wanted.row.stored(wanted.partition));
@@ -204,6 +205,8 @@ impl Blobs {
                 return Ok(Fetched::Nowhere);
             }
             FETCHED.inc();
+            probe::sometimes("an extent is fetched");
+            probe::crash_point("extent fetched, row not refreshed");
             FETCHED_BYTES.inc_by(row.length);
         }
         self.companion.trust(wanted.extent);
@@ -285,7 +288,7 @@ impl Blobs {
         let row = extent_row(routing, extent);
         let partition = row.partition(&*self.coordinator.layout()?);
         let replica = self.coordinator.replica();
-        if replica.read(&row, partition, Want::Record)?.record.is_none() {
+        if replica.fetch(&row, partition, Want::Record).await?.record.is_none() {
             self.register_sealed(extent).await?;
         }
         replica.refresh(&row, partition).await

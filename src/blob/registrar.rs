@@ -22,6 +22,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::codec::{decode_format, encode_format};
 use crate::env::metrics;
+use crate::env::probe;
 use crate::replication::{Outcome, Purpose, ReplicationError, RowKey, RowWrite, Want};
 use crate::ring::Partition;
 use crate::store::{Batch, Family, FreshExtent};
@@ -128,6 +129,7 @@ impl Blobs {
             Ok(_) => tracing::error!(%extent, fragment, "a fragment of an unknown kind was sealed"),
             Err(error) => tracing::error!(%extent, %error, "a sealed extent's record is damaged"),
         }
+        probe::crash_point("extent registered, not noted");
         self.segments.registered(extent, fragment, &mut batch);
         Ok(self.coordinator.replica().rows().commit(batch).await?)
     }
@@ -141,7 +143,7 @@ impl Blobs {
         let row = extent_row(record.routing.clone().into(), extent);
         let partition = row.partition(&*self.coordinator.layout()?);
         let replica = self.coordinator.replica();
-        let held = replica.read(&row, partition, Want::Record)?.record.is_some();
+        let held = replica.fetch(&row, partition, Want::Record).await?.record.is_some();
         if !held || record.hinted_for.is_some() {
             let settled = self.write_row(&row, partition, record).await?;
             if let Some(settled) = settled {
@@ -152,7 +154,7 @@ impl Blobs {
             replica.refresh(&row, partition).await?;
             return Ok(Registered::Settled);
         }
-        let stands = replica.read(&row, partition, Want::Record)?.record.is_some();
+        let stands = replica.fetch(&row, partition, Want::Record).await?.record.is_some();
         Ok(if stands { Registered::Settled } else { Registered::Outlived })
     }
 

@@ -88,7 +88,7 @@ impl Blobs {
         let row = extent_row(routing.clone(), extent);
         let partition = row.partition(&*self.coordinator.layout()?);
         let replica = self.coordinator.replica();
-        let Some(record) = replica.read(&row, partition, Want::Record)?.record else {
+        let Some(record) = replica.fetch(&row, partition, Want::Record).await?.record else {
             return Ok(());
         };
         let live = decode_format::<ExtentRow>(&record)?.state == ExtentState::Live;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::env::probe;
 use crate::replication::{Level, Outcome, ScanQuery, TableId, Version};
 use crate::types::BucketId;
 
@@ -153,6 +154,7 @@ impl Catalog {
             .ok_or(CatalogError::NoSuchBucket)?;
         let with = |state| BucketRow { state, ..known.row.clone() };
         write_everywhere(&self.coordinator, name.as_str(), &with(BucketState::Deleting)).await?;
+        probe::crash_point("bucket fenced, not yet deleted");
         // From here on something is done: if it breaks off, `finish_deletions` ends it.
         let empty = self.is_empty(&known.record).await;
         let state =

@@ -28,6 +28,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::blob::{ExtentRef, ExtentRow, ExtentState, ObjectName, extent_row};
 use crate::codec::{decode_format, encode_format};
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::env::{TaskHandle, metrics};
 use crate::membership::Liveness;
 use crate::replication::{
@@ -95,6 +97,17 @@ impl Default for CollectionSettings {
     }
 }
 
+/// How long what is noted waits.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// Bytes, and the parts of closed uploads.
+    grace: Duration,
+    /// Completions that were begun: no longer than that whoever began one may still go on.
+    completing: Duration,
+    /// Closed uploads.
+    kept: Duration,
+}
+
 /// What was noted of one key, and is due.
 struct Due {
     object: ObjectName,
@@ -131,7 +144,12 @@ impl Catalog {
             if self.coordinator.layout().is_err() {
                 continue;
             }
-            if let Err(error) = self.collect_once(grace, settings.uploads_kept).await {
+            let waits = Waits {
+                grace,
+                completing: settings.read_grace_min.min(grace),
+                kept: settings.uploads_kept,
+            };
+            if let Err(error) = self.collect_once(waits).await {
                 tracing::warn!(%error, "the collector's round broke off");
             }
         }
@@ -143,13 +161,13 @@ impl Catalog {
     }
 
     /// Goes once through all that is noted.
-    async fn collect_once(&self, grace: Duration, kept: Duration) -> Result<(), CatalogError> {
+    async fn collect_once(&self, waits: Waits) -> Result<(), CatalogError> {
         let mut from = Some(Vec::new());
         let mut pending = 0;
         while let Some(start) = from {
             let (rows, next) = self.noted(start).await?;
             pending += rows.len();
-            let due = self.due(rows, grace, kept)?;
+            let due = self.due(rows, waits)?;
             let mut due = due.into_iter();
             let mut under_way = FuturesUnordered::new();
             loop {
@@ -201,8 +219,7 @@ impl Catalog {
     fn due(
         &self,
         rows: Vec<(UnrefName, Bytes)>,
-        grace: Duration,
-        kept: Duration,
+        Waits { grace, completing, kept }: Waits,
     ) -> Result<Vec<Due>, CatalogError> {
         let now = self.coordinator.site().clock.wall().0;
         let layout = self.coordinator.layout()?;
@@ -217,7 +234,11 @@ impl Catalog {
             let plan =
                 ReplicaPlan::for_partition(Arc::clone(&layout), partition, n, Level::Strict)?;
             let (place, away) = self.place_among(&plan);
-            let wait = if row.what == Unreferenced::Upload { kept } else { grace };
+            let wait = match row.what {
+                Unreferenced::Upload => kept,
+                Unreferenced::Completing => completing,
+                Unreferenced::Parts | Unreferenced::Extent { .. } => grace,
+            };
             let wait = wait + grace / STEPS_PER_GRACE * place;
             let age = Duration::from_millis(now.saturating_sub(row.since.millis()));
             let patient = age < grace * AWAY_GRACES;
@@ -343,7 +364,7 @@ impl Catalog {
     async fn is_gone(&self, due: &Due, candidate: &Candidate) -> Result<bool, CatalogError> {
         let row = row_of(&due.object, candidate);
         let partition = row.partition(&*self.coordinator.layout()?);
-        let held = self.coordinator.replica().read(&row, partition, Want::Record)?.record;
+        let held = self.coordinator.replica().fetch(&row, partition, Want::Record).await?.record;
         let record = match held {
             Some(record) => Some(record),
             None if due.is_late => {
@@ -365,7 +386,7 @@ impl Catalog {
         level: Level,
     ) -> Result<Option<Claims>, CatalogError> {
         let mut claims = Claims::default();
-        if self.is_of_deleted_bucket(object) {
+        if self.is_of_deleted_bucket(object) || is_planted(Mutation::FreeUnasked) {
             return Ok(Some(claims));
         }
         // The head last: a completion moves names from uploads to it, and never back, so what is
@@ -443,6 +464,8 @@ impl Catalog {
         let write = NewWrite { record, inline, n, level: Level::Strict, begun };
         self.coordinator.write(&row_of(object, candidate), write).await?;
         FREED.inc();
+        probe::sometimes("an extent is freed");
+        probe::crash_point("extent freed, note not struck off");
         FREED_BYTES.inc_by(candidate.extent.length);
         tracing::debug!(extent = %candidate.extent.id, "nothing names an extent: it is freed");
         Ok(())

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use crate::blob::ExtentRef;
 use crate::causality::Stamp;
 use crate::env::UnixMillis;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::replication::{Level, Order, Record, Served, Standing};
 use crate::types::{Key, UploadId};
 
@@ -88,6 +90,7 @@ impl Catalog {
                 Ok(PutReceipt { head: head_of(key, *head, modified), served })
             }
             UploadState::Completing { head, .. } => {
+                probe::sometimes("a completion is taken up again");
                 same_parts(&head, &named)?;
                 self.go_on(bucket, key, upload, (Attempt::Again, None)).await
             }
@@ -130,6 +133,7 @@ impl Catalog {
             let kind = UploadKind::Upload { initiated, object, state };
             let row = upload_row(bucket, key, upload);
             let (written, _) = self.write_upload_begun(bucket, &row, kind, begun).await?;
+            probe::crash_point("completion written down, object not made");
             return Ok(written);
         }
         let reason = "the parts could not be put together in time".to_owned();
@@ -183,7 +187,9 @@ impl Catalog {
     ) -> Result<PutReceipt, CatalogError> {
         let served = Served { level: bucket.level, degraded: false };
         let receipt = match self.standing_head(asked, key).await? {
-            Some(head) if is_made(bucket, &head, &begun) => {
+            Some(head)
+                if is_made(bucket, &head, &begun) && !is_planted(Mutation::CompleteAgain) =>
+            {
                 let modified = if head.upload == Some(begun.upload) {
                     head.modified
                 } else {
@@ -197,6 +203,7 @@ impl Catalog {
                 self.commit_object(bucket, key, Some(begun.live.clone()), bytes).await?
             }
         };
+        probe::crash_point("object made, upload not marked");
         let Begun { upload, initiated, object, live, .. } = begun;
         let state =
             UploadState::Completed { head: Box::new(live), modified: receipt.head.modified };

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::causality::HybridTime;
 use crate::codec::encode_format;
 use crate::env::deadline_in;
+use crate::env::probe;
 use crate::replication::{NewWrite, Record, ReplicationError, RowKey, WriteReceipt};
 
 use super::error::CatalogError;
@@ -37,6 +38,7 @@ impl Catalog {
         };
         match self.coordinator.write(row, write(bucket)?).await {
             Err(ReplicationError::StaleBucket) => {
+                probe::sometimes("a write meets a bucket that was changed");
                 let fresh = self.refreshed(bucket).await?;
                 Ok(self.coordinator.write(row, write(&fresh)?).await?)
             }

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::causality::{CausalContext, Dot, HybridTime, Siblings, Stamp};
 use crate::codec::{Crc32c, Format};
 use crate::env::metrics;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::replication::{Record, TableId, Version};
 use crate::types::BucketId;
 
@@ -188,7 +190,14 @@ impl Record for KvRow {
     }
 
     fn merge(self, other: Self) -> Self {
-        let set = self.set().merge(other.set());
+        let mut set = self.set().merge(other.set());
+        if set.len() > self.siblings.len().max(other.siblings.len()) {
+            probe::sometimes("concurrent values meet");
+        }
+        if is_planted(Mutation::DropSiblings) {
+            let (values, seen) = set.into_parts();
+            set = Siblings::new(values.into_iter().take(1), seen);
+        }
         let bucket_epoch = self.bucket_epoch.max(other.bucket_epoch);
         let greater = if self.version.order() >= other.version.order() { self } else { other };
         let version = greater.version.clone();

@@ -6,6 +6,7 @@ use crate::blob::{BlobWriter, ExtentRef, NewBytes, ObjectName};
 use crate::causality::{HybridTime, Stamp};
 use crate::codec::{Crc32c, decode_format, decode_message, encode_message};
 use crate::env::UnixMillis;
+use crate::env::probe;
 use crate::replication::{Order, ReadReceipt, RowKey, Served, Standing, Version, Want};
 use crate::types::{Key, UploadId};
 
@@ -63,6 +64,7 @@ impl Catalog {
             body: stored.place,
             upload: None,
         };
+        probe::crash_point("body stored, head not written");
         self.commit_object(bucket, &key, Some(live), (stored.inline, begun)).await
     }
 

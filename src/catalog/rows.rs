@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::ExtentRef;
 use crate::codec::{Crc32c, Format, FormatError, decode_message};
 use crate::env::UnixMillis;
+use crate::env::mutation::{Mutation, is_planted};
 use crate::replication::{InlineFacts, Level, Order, Record, TableId, Version};
 use crate::types::{BucketId, Key, UploadId};
 
@@ -83,8 +84,9 @@ macro_rules! last_writer_wins {
 
         fn merge(self, other: Self) -> Self {
             let version = self.version.clone().merge(other.version.clone());
-            let winner: $row =
-                if self.version.order() >= other.version.order() { self } else { other };
+            let greater = self.version.order() >= other.version.order();
+            let greater = greater != is_planted(Mutation::OlderWins);
+            let winner: $row = if greater { self } else { other };
             Self { version, ..winner }
         }
     };

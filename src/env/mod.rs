@@ -9,6 +9,8 @@
 mod clock;
 mod entropy;
 pub mod metrics;
+pub mod mutation;
+pub mod probe;
 mod real;
 mod tasks;
 

@@ -27,15 +27,6 @@ use crate::types::NodeId;
 const FACT_BYTES_MAX: usize = 256;
 /// How long a dead node stays listed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
-/// With a window of two and chitchat's prior of five intervals, the mean stays near the
-/// interval, so the detector is nearly a timeout of 7 intervals: a node killed is noticed
-/// after about 2 s at 250 ms, and a pause of 1 s is not. It grows on slow networks, where
-/// heartbeats come seldom.
-const PHI_THRESHOLD: f64 = 8.5;
-const WINDOW: usize = 2;
-/// Longer silences are no measurement of the network.
-const INTERVAL_MAX: Duration = Duration::from_secs(5);
-
 /// How a node takes part in gossip.
 #[derive(Clone, Debug)]
 pub struct GossipConfig {
@@ -49,8 +40,22 @@ pub struct GossipConfig {
     pub advertise: SocketAddr,
     /// Where to find the first peers.
     pub seeds: Vec<SocketAddr>,
-    /// The time between rounds. Default 250 ms.
+    /// The time between rounds. Default [`GossipConfig::INTERVAL`].
     pub interval: Duration,
+}
+
+impl GossipConfig {
+    /// The time between rounds, unless a test wants another.
+    pub const INTERVAL: Duration = Duration::from_millis(250);
+    /// With a window of two and chitchat's prior of five intervals, the mean stays near the
+    /// interval, so the detector is nearly a timeout of 7 intervals: a node killed is noticed
+    /// after about 2 s at 250 ms, and a pause of 1 s is not. It grows on slow networks, where
+    /// heartbeats come seldom.
+    pub const PHI_THRESHOLD: f64 = 8.5;
+    /// How many intervals between heartbeats the detector remembers.
+    pub const WINDOW: usize = 2;
+    /// Longer silences are no measurement of the network.
+    pub const INTERVAL_MAX: Duration = Duration::from_secs(5);
 }
 
 /// Why gossip cannot start.
@@ -159,9 +164,9 @@ fn chitchat_config(config: &GossipConfig) -> ChitchatConfig {
         listen_addr: config.advertise,
         seed_nodes: config.seeds.iter().map(ToString::to_string).collect(),
         failure_detector_config: FailureDetectorConfig::new(
-            PHI_THRESHOLD,
-            WINDOW,
-            INTERVAL_MAX,
+            GossipConfig::PHI_THRESHOLD,
+            GossipConfig::WINDOW,
+            GossipConfig::INTERVAL_MAX,
             config.interval,
             FORGOTTEN_AFTER,
         ),

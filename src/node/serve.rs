@@ -34,7 +34,6 @@ use super::start::{Foundation, Node, NodeSettings, Seams};
 const BYTES_PER_BODY: u64 = 2 << 20;
 /// How long requests under way may take after a stop was asked for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-const GOSSIP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Runs a node until it is told to stop (SIGTERM or SIGINT).
 ///
@@ -140,7 +139,7 @@ async fn join(
             boot: foundation.identity.boot,
             advertise,
             seeds,
-            interval: GOSSIP_INTERVAL,
+            interval: GossipConfig::INTERVAL,
         },
         Arc::clone(&seams.clock),
         Arc::clone(&seams.tasks),

@@ -36,6 +36,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::causality::HybridTime;
 use crate::codec::{Format, decode_format, encode_format};
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::ring::Partition;
 use crate::store::{Batch, Family, KeyRange, Rows, StoreError, Visit};
 
@@ -86,6 +88,7 @@ impl Floors {
         rows.meta().scan(Family::Local, &KeyRange::prefix(PREFIX), &mut |key, value| {
             let partition = key.last_chunk::<4>().copied().map(Partition::from_be_bytes);
             match (partition, decode_format::<Floor>(value)) {
+                _ if is_planted(Mutation::ForgetFloors) => {}
                 (Some(partition), Ok(floor)) => drop(known.insert(partition, floor)),
                 (_, Err(error)) => damaged = Some(error),
                 (None, Ok(_)) => {}
@@ -145,6 +148,7 @@ impl Floors {
             let mut batch = Batch::new();
             batch.put(Family::Local, key_of(partition), value);
             self.rows.commit(batch).await?;
+            probe::crash_point("floor raised");
             self.known.write().insert(partition, raised);
         }
         // What was admitted before the new floor was seen becomes durable before this returns.
@@ -160,7 +164,9 @@ impl Guard for Floors {
         }
         if let Some(begun) = incoming.purpose.begun() {
             let stamped = incoming.stamp.map_or_else(|| self.site.now(), |stamp| stamp.time);
-            if begun <= floor.fence || stamped <= floor.fence {
+            let late = begun <= floor.fence || stamped <= floor.fence;
+            if late && !is_planted(Mutation::IgnoreFence) {
+                probe::sometimes("a fence keeps a late write out");
                 let reason = "it began before the partition's fence";
                 return Err(ReplicationError::TooLate(reason.to_owned()));
             }
@@ -170,7 +176,7 @@ impl Guard for Floors {
             Purpose::Exchange { floor } => floor,
             _ => HybridTime::default(),
         };
-        if trusted >= floor.purged {
+        if trusted >= floor.purged || is_planted(Mutation::IgnoreFloors) {
             return Ok(Verdict::Take);
         }
         let old = incoming.stamp.is_some_and(|stamp| stamp.time <= floor.purged);

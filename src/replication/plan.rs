@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::env::mutation::{Mutation, is_planted};
 use crate::membership::{LayoutHolder, Liveness};
 use crate::ring::{Layout, Partition};
 use crate::types::NodeId;
@@ -58,7 +59,8 @@ impl ReplicaPlan {
         if owners.is_empty() {
             return Err(ReplicationError::NoLayout);
         }
-        let fallbacks = if level.is_sloppy() { list.fallbacks(n).to_vec() } else { Vec::new() };
+        let sloppy = level.is_sloppy() || is_planted(Mutation::FallbackInQuorum);
+        let fallbacks = if sloppy { list.fallbacks(n).to_vec() } else { Vec::new() };
         let n = u8::try_from(n).unwrap_or(u8::MAX);
         Ok(Self { layout, partition, n, level, owners, fallbacks })
     }
@@ -66,12 +68,18 @@ impl ReplicaPlan {
     /// How many replicas must answer a read.
     #[must_use]
     pub fn reads(&self) -> usize {
+        if is_planted(Mutation::ReadOne) {
+            return 1;
+        }
         self.level.reads(self.owners.len())
     }
 
     /// How many replicas must have a write on stable storage.
     #[must_use]
     pub fn writes(&self) -> usize {
+        if is_planted(Mutation::WriteOne) {
+            return 1;
+        }
         self.level.writes(self.owners.len())
     }
 

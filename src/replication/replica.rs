@@ -14,23 +14,20 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::causality::{HybridTime, Stamp};
-use crate::env::blocking;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::ring::Partition;
-use crate::store::{Batch, Decided, Family, KeyRange, Rows, StoreError, Visit};
+use crate::store::{Batch, Decided, Family, Rows, StoreError};
 use crate::types::NodeId;
 
 use super::companion::{BytesHere, Change, Companion, Guard, Incoming, Purpose, RowWrite, Verdict};
 use super::damaged::DamagedRows;
 use super::error::ReplicationError;
+use super::held::check_inline;
 use super::hints::{HintName, HintRow};
-use super::message::{ScanRequest, Want};
-use super::scan::SliceRows;
 use super::site::{CLOCK_DRIFT_MAX, Site};
-use super::slice_walk::scan_slice;
-use super::stored::{RowFlags, change_leaf, record_in, record_of, stored_value};
-use super::table::{
-    BytesBeside, InlineFacts, Merged, Minted, RecordFacts, RowKey, Schema, TableId, Tables,
-};
+use super::stored::{RowFlags, change_leaf, record_in, stored_value};
+use super::table::{BytesBeside, Merged, Minted, RecordFacts, RowKey, Schema, TableId, Tables};
 use super::tally::Digest;
 use super::version::Version;
 
@@ -49,22 +46,13 @@ pub type Watcher = Box<dyn Fn(&[u8], &Bytes) + Send + Sync>;
 
 /// This node's copies.
 pub struct Replica {
-    rows: Rows,
+    pub(super) rows: Rows,
     tables: Tables,
-    site: Arc<Site>,
+    pub(super) site: Arc<Site>,
     guards: OnceLock<Vec<Arc<dyn Guard>>>,
     companions: OnceLock<BTreeMap<TableId, Arc<dyn Companion>>>,
     watchers: OnceLock<BTreeMap<TableId, Watcher>>,
-    damaged: DamagedRows,
-}
-
-/// A row as this node holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeldRow {
-    /// The record, if there is one.
-    pub record: Option<Bytes>,
-    /// The bytes beside it, if they were asked for and it has any.
-    pub inline: Bytes,
+    pub(super) damaged: DamagedRows,
 }
 
 /// The short name of a record's contents.
@@ -144,7 +132,7 @@ impl Replica {
         &self.rows
     }
 
-    fn schema(&self, table: TableId) -> Result<&Arc<dyn Schema>, ReplicationError> {
+    pub(super) fn schema(&self, table: TableId) -> Result<&Arc<dyn Schema>, ReplicationError> {
         self.tables
             .schema(table)
             .ok_or_else(|| ReplicationError::Damaged(format!("table {table:?} is not served here")))
@@ -232,6 +220,7 @@ impl Replica {
                         .above(held, write.record, floor)?
                         .unwrap_or_else(|| write.record.clone()),
                     Verdict::Outlived => {
+                        probe::sometimes("a row that was outlived is kept out");
                         return Ok(Decided { batch: Batch::new(), outcome: (None, None) });
                     }
                 };
@@ -241,6 +230,7 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await??;
+        probe::crash_point("row durable");
         self.notify(write.row, changed).await?;
         Ok(newer)
     }
@@ -284,6 +274,7 @@ impl Replica {
                 Ok::<_, ReplicationError>(Decided { batch: settled.batch, outcome })
             })
             .await;
+        probe::crash_point("minted row durable");
         if updated.is_ok() {
             std::mem::forget(unsettled);
         }
@@ -300,7 +291,9 @@ impl Replica {
         (incoming, merged): (&Bytes, Merged),
     ) -> Result<Settled, ReplicationError> {
         let mut batch = Batch::new();
-        if let Purpose::Hinted { owner, begun } = write.purpose {
+        if let Purpose::Hinted { owner, begun } = write.purpose
+            && !is_planted(Mutation::DropHints)
+        {
             // Also if the record is here already: it may be here for another owner.
             HintRow::of(write, begun).put(&mut batch, owner, write, &self.rows)?;
         }
@@ -452,9 +445,13 @@ impl Replica {
                 }
                 batch.delete(Family::Hints, name.key());
                 let mut kept = guest_of.is_none();
-                for &owner in guest_of.unwrap_or_default() {
+                let others = guest_of.filter(|_| !is_planted(Mutation::GuestForOneOnly));
+                for &owner in others.unwrap_or_default() {
                     let other = HintName { owner, ..name.clone() };
                     kept |= self.rows.newest(Family::Hints, &other.key())?.is_some();
+                }
+                if kept && guest_of.is_some() {
+                    probe::sometimes("a guest's row is kept for another owner");
                 }
                 if !kept {
                     self.remove(&name.row, name.partition, value, &mut batch);
@@ -495,122 +492,9 @@ impl Replica {
         Ok(())
     }
 
-    /// What this node holds of `row`.
-    ///
-    /// # Errors
-    /// [`ReplicationError::Damaged`] if the row or its bytes do not match their checksums.
-    pub fn read(
-        &self,
-        row: &RowKey,
-        partition: Partition,
-        want: Want,
-    ) -> Result<HeldRow, ReplicationError> {
-        let key = row.stored(partition);
-        let family = row.table.family();
-        // An overwrite between the two gets shows as bytes of another record: look again.
-        for _ in 0..3 {
-            let Some(record) = self.rows.get(family, &key)?.map(|value| record_of(&value)) else {
-                return Ok(HeldRow::default());
-            };
-            if want != Want::RecordAndBytes {
-                return Ok(HeldRow { record: Some(record), inline: Bytes::new() });
-            }
-            let Some(facts) = self.schema(row.table)?.facts(&record)?.inline else {
-                return Ok(HeldRow { record: Some(record), inline: Bytes::new() });
-            };
-            let inline = self.rows.get(Family::Inline, &key)?.unwrap_or_default();
-            if check_inline(Some(facts), &inline).is_ok() {
-                return Ok(HeldRow { record: Some(record), inline });
-            }
-        }
-        self.damaged.note(row, partition);
-        Err(ReplicationError::Damaged(format!(
-            "the inline bytes of a row of {} do not match their checksum",
-            family.name()
-        )))
-    }
-
-    /// Puts the bytes beside a row that belong there, if it still holds this record.
-    ///
-    /// # Errors
-    /// [`ReplicationError::Damaged`] if they are not the record's; or if storage fails.
-    pub(crate) async fn restore(
-        &self,
-        row: &RowKey,
-        partition: Partition,
-        record: &Bytes,
-        inline: &Bytes,
-    ) -> Result<(), ReplicationError> {
-        check_inline(self.schema(row.table)?.facts(record)?.inline, inline)?;
-        let key = row.stored(partition);
-        self.rows
-            .update(row.table.family(), key.clone(), |value| {
-                let mut batch = Batch::new();
-                if value.map(record_in) == Some(&record[..]) {
-                    batch.put(Family::Inline, key.clone(), inline.clone());
-                }
-                Ok::<_, ReplicationError>(Decided { batch, outcome: () })
-            })
-            .await?
-    }
-
-    /// Scans this node's copies of several ranges.
-    ///
-    /// # Errors
-    /// If storage fails or a row is damaged.
-    pub(crate) async fn scan(
-        &self,
-        partitions: Vec<Partition>,
-        scan: ScanRequest,
-    ) -> Result<Vec<SliceRows>, ReplicationError> {
-        let meta = Arc::clone(self.rows.meta());
-        let schema = Arc::clone(self.schema(scan.table)?);
-        blocking(&self.site.tasks, move || {
-            scan.slices
-                .iter()
-                .zip(&partitions)
-                .map(|(slice, partition)| scan_slice((&*meta, &*schema), &scan, slice, *partition))
-                .collect::<Result<Vec<_>, StoreError>>()
-        })
-        .await
-        .unwrap_or(Err(StoreError::Stopping))
-        .map_err(ReplicationError::from)
-    }
-
-    /// Every record of a table that is kept whole on every member, by sort key.
-    ///
-    /// # Errors
-    /// If storage fails.
-    pub fn all_rows(&self, table: TableId) -> Result<Vec<(Bytes, Bytes)>, ReplicationError> {
-        let mut rows = Vec::new();
-        let everything = KeyRange { start: Vec::new(), end: None };
-        self.rows.meta().scan(table.family(), &everything, &mut |key, value| {
-            // Partition zero and an empty routing key stand before the sort key.
-            if let Some(sort) = key.get(4..) {
-                rows.push((Bytes::copy_from_slice(sort), Bytes::copy_from_slice(record_in(value))));
-            }
-            Visit::Next
-        })?;
-        Ok(rows)
-    }
-
     /// Completes when writes queued before it are durable; for an orderly stop.
     pub fn settle(self: &Arc<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         let rows = self.rows.clone();
         Box::pin(async move { rows.barrier().await })
     }
-}
-
-fn check_inline(facts: Option<InlineFacts>, inline: &Bytes) -> Result<(), ReplicationError> {
-    let fits = match facts {
-        None => inline.is_empty(),
-        Some(facts) => u32::try_from(inline.len()) == Ok(facts.length) && facts.crc.matches(inline),
-    };
-    if fits {
-        return Ok(());
-    }
-    Err(ReplicationError::Damaged(format!(
-        "{} inline bytes do not match their record's length or checksum",
-        inline.len()
-    )))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::causality::{HybridClock, HybridTime, Stamp, Stints};
+use crate::causality::{Actor, HybridClock, HybridTime, Stamp, Stints};
+use crate::env::mutation::{Mutation, is_planted};
 use crate::env::{Clock, Entropy, Tasks};
 use crate::membership::Clocks;
 use crate::net::LinkFacts;
@@ -75,7 +76,11 @@ impl Site {
         let floor = above.map_or(HybridTime::default(), time_of);
         let (time, clock) = {
             let mut hybrid = self.hybrid.lock();
-            (hybrid.tick_above(wall, seen.max(floor)), hybrid.last())
+            let least = match is_planted(Mutation::StampBelowSeen) {
+                true => HybridTime::default(),
+                false => seen.max(floor),
+            };
+            (hybrid.tick_above(wall, least), hybrid.last())
         };
         let stamp = Stamp { time, node: self.node };
         let era = current.map_or(0, |version| version.era);
@@ -87,7 +92,10 @@ impl Site {
             }
             (current, above) => current.or_else(|| above.cloned()),
         };
-        let actor = self.stints.actor(row, current.map(|version| &version.seen));
+        let actor = match is_planted(Mutation::ReuseActors) {
+            true => Actor { node: self.node, boot: 0, stint: 0 },
+            false => self.stints.actor(row, current.map(|version| &version.seen)),
+        };
         let mut version = Version::succeed(base.as_ref(), actor, stamp, era);
         // A write that met a newer one is minted again: what stands here is its first attempt.
         let attempt = current.filter(|current| current.stamp.node == self.node);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::env::mutation::{Mutation, is_planted};
 use crate::types::NodeId;
 
 use super::level::Outcome;
@@ -126,6 +127,7 @@ impl WriteTally {
     pub fn outcome(&self) -> Outcome {
         let mut answers = self.slots.values().flat_map(Slot::answers);
         let not_done = answers.all(|answer| answer == Some(WriteAnswer::NotDone));
+        let not_done = not_done || is_planted(Mutation::UncertainIsFailed);
         if not_done { Outcome::None } else { Outcome::Unknown }
     }
 

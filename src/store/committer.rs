@@ -18,6 +18,7 @@ use super::error::StoreError;
 use super::figures::{COMMIT_GROUPS, COMMIT_LATENCY, COMMIT_QUEUE, COMMITS};
 use super::meta::{Batch, Durability, Family, MetaStore, Operation};
 use crate::codec::Crc32c;
+use crate::env::mutation::{Mutation, is_planted};
 
 /// Locks over which keys are spread; two keys on one stripe merely wait for each other.
 const STRIPES: usize = 256;
@@ -306,7 +307,11 @@ impl Burst for Committer {
     fn run(&self) {
         while let Some(group) = self.next_group() {
             let timer = COMMIT_LATENCY.start_timer();
-            let written = self.meta.write(&group.batches, Durability::Synced);
+            let durability = match is_planted(Mutation::SkipRowSync) {
+                true => Durability::Derived,
+                false => Durability::Synced,
+            };
+            let written = self.meta.write(&group.batches, durability);
             timer.observe_duration();
             match written {
                 Ok(()) => self.finish(group),

@@ -296,6 +296,14 @@ pub trait MetaStore: Send + Sync + 'static {
     /// [`StoreError::Damaged`] if its block does not match its checksum: never `None` for that.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
+    /// The value of one row, if that is known without asking the disk.
+    ///
+    /// # Errors
+    /// As for [`MetaStore::get`].
+    fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached, StoreError> {
+        self.get(family, key).map(Cached::Known)
+    }
+
     /// Shows the rows of `range` to `visit`, in key order, from one consistent view.
     ///
     /// # Errors
@@ -332,6 +340,15 @@ pub trait MetaStore: Send + Sync + 'static {
 
     /// Sizes for `/metrics`.
     fn figures(&self) -> MetaFigures;
+}
+
+/// What memory alone knows of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// Its value, or that there is none.
+    Known(Option<Bytes>),
+    /// The disk must be asked.
+    Unknown,
 }
 
 #[cfg(test)]

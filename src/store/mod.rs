@@ -31,8 +31,8 @@ pub use disk::{Create, Disk, DiskFile, DiskSpace};
 pub use error::StoreError;
 pub use folder::FolderDisk;
 pub use meta::{
-    Batch, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation, Visit,
-    decode_sum, encode_sum, next_prefix,
+    Batch, Cached, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation,
+    Visit, decode_sum, encode_sum, next_prefix,
 };
 pub use rocks::{MetaOptions, RocksMeta};
 pub use rows::{Decided, Rows};

@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DBRecoveryMode, ErrorKind, MergeOperands, Options, ReadOptions, WriteBatch,
-    WriteBufferManager, WriteOptions, properties,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRawIterator, DBRecoveryMode, ErrorKind, MergeOperands, Options,
+    ReadOptions, ReadTier, WriteBatch, WriteBufferManager, WriteOptions, properties,
 };
 
 use super::error::StoreError;
 use super::figures::DAMAGED_ROWS;
 use super::folder::with_patience;
 use super::meta::{
-    Batch, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation, Visit,
-    decode_sum, encode_sum,
+    Batch, Cached, Durability, Family, FamilyVisitor, KeyRange, MetaFigures, MetaStore, Operation,
+    Visit, decode_sum, encode_sum,
 };
 use crate::types::ByteCount;
 
@@ -28,6 +28,8 @@ use crate::types::ByteCount;
 const BACKGROUND_JOBS: i32 = 2;
 /// Bits of bloom filter per key: about 1 % of absent keys cost a block read.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// Bytes of one piece of an index or filter.
+const METADATA_BLOCK: usize = 4 << 10;
 /// Open table files; their indexes live in the block cache.
 const OPEN_FILES_MAX: i32 = 512;
 /// RocksDB's own information log: files kept, and bytes of each.
@@ -37,7 +39,7 @@ const INFO_LOG_BYTES_MAX: usize = 4 << 20;
 /// Memory that the tables may use, in all families together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetaOptions {
-    /// Cached blocks, with their indexes and filters. Default 32 MiB.
+    /// Cached blocks, with their indexes and filters. Default 64 MiB.
     pub block_cache: ByteCount,
     /// Rows not yet in table files. Default 32 MiB.
     pub write_buffers: ByteCount,
@@ -45,7 +47,7 @@ pub struct MetaOptions {
 
 impl Default for MetaOptions {
     fn default() -> Self {
-        Self { block_cache: ByteCount::mib(32), write_buffers: ByteCount::mib(32) }
+        Self { block_cache: ByteCount::mib(64), write_buffers: ByteCount::mib(32) }
     }
 }
 
@@ -154,6 +156,16 @@ impl MetaStore for RocksMeta {
             .map_err(|error| self.read_error(&error))
     }
 
+    fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::BlockCache);
+        match self.database.get_cf_opt(self.family(family)?, key, &options) {
+            Ok(value) => Ok(Cached::Known(value.map(Bytes::from))),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::Unknown),
+            Err(error) => Err(self.read_error(&error)),
+        }
+    }
+
     fn scan(
         &self,
         family: Family,
@@ -260,7 +272,14 @@ fn family_options(of: Family, cache: &Cache, options: MetaOptions) -> Options {
     blocks.set_block_cache(cache);
     blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
     blocks.set_optimize_filters_for_memory(true);
+    // Indexes and filters share the cache with the rows, in pieces of a block: whole ones of a
+    // large file do not fit a shard of the cache, and would be read again for every row.
     blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(METADATA_BLOCK);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut family = Options::default();
     family.set_block_based_table_factory(&blocks);

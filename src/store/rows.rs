@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::committer::{CommitLimits, Committer, Wait};
 use super::driver;
 use super::error::StoreError;
-use super::meta::{Batch, Family, MetaStore};
+use super::meta::{Batch, Cached, Family, MetaStore};
 use crate::env::{TaskHandle, Tasks, blocking};
 
 /// One node's rows. Clones share one committer, which ends with the last of them.
@@ -43,12 +43,27 @@ impl Rows {
         Self { inner: Arc::new(Inner { committer, tasks, _task: task }) }
     }
 
-    /// The durable value of a row. Short enough to be called from async code.
+    /// The durable value of a row. Not for what clients wait for: it may ask the disk.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if it cannot be verified.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.meta().get(family, key)
+    }
+
+    /// As [`Rows::get`], off the async threads if the disk must be asked: there a read may take
+    /// as long as all other requests together.
+    ///
+    /// # Errors
+    /// As for [`Rows::get`], or [`StoreError::Stopping`].
+    pub async fn fetch(&self, family: Family, key: &Bytes) -> Result<Option<Bytes>, StoreError> {
+        match self.meta().get_cached(family, key)? {
+            Cached::Known(value) => Ok(value),
+            Cached::Unknown => {
+                let key = key.clone();
+                self.scan_with(move |meta| meta.get(family, &key)).await
+            }
+        }
     }
 
     /// The newest value of a row, which may be pending: for decisions under the lock of another
@@ -98,6 +113,8 @@ impl Rows {
         decide: impl FnOnce(Option<&[u8]>) -> Result<Decided<T>, E>,
     ) -> Result<Result<T, E>, StoreError> {
         let committer = &self.inner.committer;
+        // What is decided under the key's lock is decided from memory.
+        self.fetch(family, &key).await?;
         let room = committer.room().await?;
         let (outcome, wait): (Result<T, E>, Wait) = {
             let _key = committer.lock_key(&key);

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate::env::Tasks;
+use quorate::net::ServiceId;
+use quorate::replication::REPLICA_SERVICE;
 use quorate::types::NodeId;
 
 use crate::clock::{SimClock, WorldTime};
@@ -73,6 +75,8 @@ struct State {
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// By (dialer, listener); each direction has a connection of its own.
     connections: BTreeMap<(NodeId, NodeId), Arc<Connection>>,
+    /// Of a thousand requests for a node's copies, so many never arrive.
+    deaf: BTreeMap<NodeId, u16>,
 }
 
 /// The network of one simulated world.
@@ -225,6 +229,17 @@ impl SimNetwork {
         self.options.quality
     }
 
+    /// Of a thousand requests for the copies of `node`, lets so many vanish from now on.
+    pub fn set_deaf(&self, node: NodeId, permille: u16) {
+        self.state.lock().deaf.insert(node, permille);
+    }
+
+    /// Whether a request vanishes.
+    fn vanishes(&self, node: NodeId, service: ServiceId, draw: u64) -> bool {
+        let permille = self.state.lock().deaf.get(&node).copied().unwrap_or_default();
+        service == REPLICA_SERVICE && self.seed.of("deaf").with(draw).happens(permille)
+    }
+
     /// Breaks the connections between two nodes at once; both see them as lost.
     pub fn reset(&self, one: NodeId, other: NodeId) {
         self.close_between(one, other, "the connection was reset");
@@ -279,6 +294,11 @@ impl SimNetwork {
     /// The tasks of what is on the wire.
     pub(crate) fn couriers(&self) -> &SimTasks {
         &self.couriers
+    }
+
+    /// The time that the network runs by.
+    pub(crate) fn time(&self) -> WorldTime {
+        self.time
     }
 
     /// The trace that the network records to.

@@ -324,6 +324,9 @@ impl SimNetwork {
             return;
         }
         let digest = Digest::of_message(&flight.request);
+        if self.vanishes(peer.node, service, digest.0) {
+            return self.arrived(&connection, way, service, (digest, "vanished"));
+        }
         self.arrived(&connection, way, service, (digest, "request"));
         let Some(running) = self.running(peer) else {
             return;

@@ -20,9 +20,9 @@ use quorate::net::{
 use quorate::types::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::{Report, RunOptions};
+use super::{Plan, Report, RunOptions};
 use crate::entropy::{Seed, mix};
-use crate::faults::{self, PlannedFault};
+use crate::faults::{self, CLOCKS, Fault, Kind, Machines, NETWORK};
 use crate::trace::{Digest, Event};
 use crate::world::{SimNode, World, WorldOptions, simulate};
 
@@ -39,26 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// After the faults, connections may take an idle timeout and a dial to come back.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// The scenario as data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// How many nodes there are.
-    pub nodes: u8,
-    /// Clients on each node.
-    pub clients: u8,
-    /// What goes wrong, and when.
-    pub faults: Vec<PlannedFault>,
-}
-
-impl Plan {
-    /// The plan that follows from `seed`.
-    #[must_use]
-    pub fn draw(seed: Seed, span: Duration) -> Self {
-        let nodes = 3;
-        let ids: Vec<NodeId> = (1..=nodes).map(World::node_id).collect();
-        let faults = faults::plan(seed.of("faults"), &ids, span);
-        Self { nodes, clients: 2, faults }
-    }
+/// The plan that follows from `seed`.
+#[must_use]
+pub fn draw(seed: Seed, span: Duration) -> Plan {
+    let kinds: [&[Kind]; 3] = [NETWORK, CLOCKS, &[Kind::Crash, Kind::CrashAll, Kind::Pause]];
+    Plan { clients: 2, ..Plan::sized(seed, 3) }.with_swarm(seed, span, &kinds)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,27 +74,51 @@ struct Ledger {
 
 type SharedLedger = Arc<Mutex<Ledger>>;
 
-/// Runs the scenario of `seed`.
+/// Runs a plan.
 ///
 /// # Errors
 /// If the runtime cannot be made. Violations are in the report.
-pub fn run(seed: Seed, options: RunOptions) -> anyhow::Result<Report> {
-    let plan = Plan::draw(seed, options.span);
+pub fn run(seed: Seed, plan: &Plan, options: RunOptions) -> anyhow::Result<Report> {
     Ok(simulate(run_plan(seed, plan, options))?)
 }
 
-async fn run_plan(seed: Seed, plan: Plan, options: RunOptions) -> Report {
+/// Machines without disks.
+struct Diskless {
+    world: Arc<World>,
+    ledger: SharedLedger,
+    clients: u8,
+}
+
+impl Machines for Diskless {
+    fn restart(&self, node: NodeId) {
+        start(&self.world, &self.ledger, self.clients, node);
+    }
+
+    fn strike(&self, fault: Fault) {
+        match fault.kind {
+            Kind::Crash => self.world.crash(fault.node),
+            Kind::CrashAll => self.world.nodes().into_iter().for_each(|n| self.world.crash(n)),
+            _ => {}
+        }
+    }
+
+    fn relieve(&self, _fault: Fault) {}
+}
+
+async fn run_plan(seed: Seed, plan: &Plan, options: RunOptions) -> Report {
     let blocking_max = Duration::from_millis(3);
     let world_options =
         WorldOptions { text: options.text, blocking_max, ..WorldOptions::default() };
     let world = World::new(seed, world_options);
     let ledger = SharedLedger::default();
     let nodes = world.add_machines(plan.nodes);
-    let start = |node| start(&world, &ledger, plan.clients, node);
-    nodes.iter().copied().for_each(start);
+    let machines =
+        Diskless { world: Arc::clone(&world), ledger: Arc::clone(&ledger), clients: plan.clients };
+    nodes.iter().for_each(|node| machines.restart(*node));
 
     world.time().sleep(Duration::from_secs(1)).await;
-    faults::carry_out(&world, &plan.faults, start).await;
+    faults::carry_out(&world, &plan.faults, &machines).await;
+    faults::heal(&world, &nodes, &machines);
     world.time().sleep(SETTLING).await;
 
     check_settled(&world, &ledger).await;
@@ -121,6 +130,8 @@ async fn run_plan(seed: Seed, plan: Plan, options: RunOptions) -> Report {
         seed,
         trace: world.trace().summary(),
         operations: ledger.operations.clone(),
+        passed: BTreeMap::new(),
+        died: BTreeMap::new(),
         violations: ledger.violations.clone(),
         lines: world.trace().lines(),
     };

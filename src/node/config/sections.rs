@@ -204,7 +204,7 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
-            block_cache: ByteCount::mib(32),
+            block_cache: ByteCount::mib(64),
             write_buffers: ByteCount::mib(32),
             segment_size: ByteCount::mib(256),
             inline_max: ByteCount::kib(16),

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::causality::HybridTime;
+use crate::env::probe;
 use crate::merkle::{LeafSet, LeafSums, Root};
 use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
@@ -135,6 +136,7 @@ impl Meeting<'_> {
         }
         if !explained {
             // Sums differ over equal rows: one side's are wrong.
+            probe::sometimes("leaves are counted again");
             self.ask(Ask::Recount { tree }, Bytes::new()).await?;
             self.repair.check(self.scope.partition, tree.table).await?;
             self.report.complete = false;
@@ -198,7 +200,7 @@ impl Meeting<'_> {
         for handed in rows {
             let stamp = replica.stamp_of(tree.table, &handed.record)?.time;
             let purged = stamp <= self.my_floor && self.their_floor < self.my_floor;
-            let held = replica.read(&handed.row, self.scope.partition, Want::Digest)?;
+            let held = replica.fetch(&handed.row, self.scope.partition, Want::Digest).await?;
             if purged && held.record.is_none() {
                 let key = handed.row.stored(self.scope.partition).slice(4..);
                 outlived.push((key, ByteArray::new(digest_of(&handed.record))));
@@ -260,7 +262,7 @@ impl Meeting<'_> {
         bytes: &mut BytesMut,
     ) -> Result<Option<HandedRow>, ReplicationError> {
         let (replica, partition) = (self.repair.coordinator.replica(), self.scope.partition);
-        let held = match replica.read(&row, partition, Want::RecordAndBytes) {
+        let held = match replica.fetch(&row, partition, Want::RecordAndBytes).await {
             Ok(held) => held,
             Err(error) => {
                 tracing::error!(%error, "a row that a peer lacks is damaged here");
@@ -279,6 +281,7 @@ impl Meeting<'_> {
             // The peer held this once, and all owners agreed that it is gone.
             let erased = replica.erase(&row, partition, Some(digest)).await?;
             self.report.erased += u64::from(erased);
+            probe::sometimes("an exchange erases what was purged elsewhere");
             return Ok(None);
         }
         bytes.extend_from_slice(&held.inline);

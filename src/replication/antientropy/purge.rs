@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::causality::HybridTime;
+use crate::env::probe;
 use crate::replication::error::ReplicationError;
 use crate::replication::replica::digest_of;
 use crate::replication::table::TableId;
@@ -23,9 +24,13 @@ impl Repair {
         floor: HybridTime,
     ) -> Result<u64, ReplicationError> {
         self.floors.raise_purged(partition, floor).await?;
+        probe::crash_point("floor raised, nothing purged yet");
         let mut erased = 0;
         for table in TableId::SHARDED {
             erased += self.purge_table(partition, table, floor).await?;
+        }
+        if erased > 0 {
+            probe::sometimes("tombstones are purged");
         }
         figures::PURGED.inc_by(erased);
         self.tallies.purged.fetch_add(erased, Ordering::Relaxed);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::causality::HybridTime;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::replication::error::ReplicationError;
 use crate::replication::site::CLOCK_DRIFT_MAX;
 use crate::ring::Partition;
@@ -58,10 +60,20 @@ impl Repair {
     /// if all are.
     pub(super) async fn prove(&self, partition: Partition) -> Result<Outcome, ReplicationError> {
         let scope = self.scope(partition)?;
-        let owners = self.owners(&scope);
+        let mut owners = self.owners(&scope);
+        if is_planted(Mutation::FallbackInProof) {
+            let list = scope.layout.preference_list(partition);
+            let up = list.all().iter().copied().filter(|node| self.is_up(*node));
+            owners = up.take(owners.len()).collect();
+        }
         let living: Vec<NodeId> =
             owners.iter().copied().filter(|owner| self.is_up(*owner)).collect();
-        let fence = self.fence_all(&scope).await;
+        let by_age = is_planted(Mutation::PurgeByAge);
+        let fence = match by_age {
+            true => self.wanted_fence(partition).await?,
+            false => self.fence_all(&scope).await,
+        };
+        probe::crash_point("fenced, not yet proven");
         // Everything that was admitted below the fences is durable, and every exchange begins
         // after this moment.
         let asked = self.started.lock().unwrap_or_default();
@@ -77,7 +89,8 @@ impl Repair {
         };
         let (full, agreed) = (proof.is_full(), proof.copies.len() == living.len());
         self.tell(&scope, proof).await?;
-        if let (true, Some(fence)) = (full, fence) {
+        probe::crash_point("proven, not yet purged");
+        if let (true, Some(fence)) = (full || by_age, fence) {
             self.purge_all(&scope, &owners, fence).await;
         }
         let outcome =

@@ -118,7 +118,7 @@ impl Repair {
             Ask::Compare { roots } => self.compare(&scope, sender, &roots).await,
             Ask::Leaves { tree } => self.leaves(&scope, tree).await,
             Ask::Keys { tree, leaves, from } => self.keys(&scope, tree, &leaves, from).await,
-            Ask::Records { tree, keys } => self.records(&scope, tree, &keys),
+            Ask::Records { tree, keys } => self.records(&scope, tree, &keys).await,
             Ask::Push { rows } => self.take(&scope, floor, rows, attachment).await,
             Ask::Outlived { tree, rows } => {
                 let rows = rows.into_iter().map(|(key, digest)| (key, digest.into_array()));
@@ -222,7 +222,7 @@ impl Repair {
         Ok((RepairReply::Keys { next: page.next }, rows))
     }
 
-    fn records(&self, scope: &Scope, tree: TreeName, keys: &[Bytes]) -> Answer {
+    async fn records(&self, scope: &Scope, tree: TreeName, keys: &[Bytes]) -> Answer {
         let mut rows = Vec::new();
         let mut bytes = BytesMut::new();
         let (mut looked, mut damaged, mut weight) = (0, 0, 0);
@@ -230,7 +230,7 @@ impl Repair {
             looked += 1;
             let Some(row) = RowKey::parse(tree.table, key) else { continue };
             let replica = self.coordinator.replica();
-            let held = match replica.read(&row, scope.partition, Want::RecordAndBytes) {
+            let held = match replica.fetch(&row, scope.partition, Want::RecordAndBytes).await {
                 Ok(held) => held,
                 Err(error) => {
                     tracing::error!(%error, "a row that a peer lacks is damaged here");
@@ -289,7 +289,7 @@ impl Repair {
         let mut erased = 0;
         for (key, digest) in keys {
             let Some(row) = RowKey::parse(tree.table, &key) else { continue };
-            let held = replica.read(&row, partition, Want::Record)?;
+            let held = replica.fetch(&row, partition, Want::Record).await?;
             let Some(record) = held.record else { continue };
             if replica.stamp_of(tree.table, &record)?.time <= floor {
                 erased += u64::from(replica.erase(&row, partition, Some(digest)).await?);

@@ -18,10 +18,11 @@ use bytes::Bytes;
 use crate::env::metrics;
 use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
+use crate::replication::held::HeldRow;
 use crate::replication::level::Level;
 use crate::replication::message::Want;
 use crate::replication::plan::ReplicaPlan;
-use crate::replication::replica::{HeldRow, digest_of};
+use crate::replication::replica::digest_of;
 use crate::replication::stored::{RowFlags, record_of};
 use crate::replication::table::{RowKey, TableId};
 use crate::ring::Partition;
@@ -32,7 +33,7 @@ use super::read::Told;
 
 static MENDED: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyLock::new(|| {
     metrics::counters(
-        "quorate_damaged_rows_total",
+        "quorate_inline_mended_total",
         "Rows whose inline bytes rotted here, by what came of them: mended, or lost with a write \
          that no other owner holds.",
         &["outcome"],
@@ -40,7 +41,10 @@ static MENDED: std::sync::LazyLock<prometheus::IntCounterVec> = std::sync::LazyL
 });
 
 static DAMAGED: std::sync::LazyLock<prometheus::IntGauge> = std::sync::LazyLock::new(|| {
-    metrics::gauge("quorate_damaged_rows", "Rows whose inline bytes rotted here, not mended yet.")
+    metrics::gauge(
+        "quorate_inline_damaged_rows",
+        "Rows whose inline bytes rotted here, not mended yet.",
+    )
 });
 
 /// Between two attempts to mend what could not be mended.
@@ -97,7 +101,7 @@ impl Coordinator {
         let Some(value) = self.replica.rows().get(row.table.family(), &key)? else {
             return Ok(Mended::Yes);
         };
-        if self.replica.read(row, partition, Want::RecordAndBytes).is_ok() {
+        if self.replica.fetch(row, partition, Want::RecordAndBytes).await.is_ok() {
             return Ok(Mended::Yes);
         }
         let (record, flags) = (record_of(&value), RowFlags::of(&value));
@@ -111,7 +115,7 @@ impl Coordinator {
             answered += 1;
             self.take_over(row, &plan, &record, held).await?;
         }
-        if self.replica.read(row, partition, Want::RecordAndBytes).is_ok() {
+        if self.replica.fetch(row, partition, Want::RecordAndBytes).await.is_ok() {
             return Ok(Mended::Yes);
         }
         if answered < all || all == 0 || !plan.is_owner(self.site.node) {
@@ -166,7 +170,7 @@ impl Coordinator {
             let (rows, next) = page;
             for (row, partition) in rows {
                 // Damage is noted by the reading itself.
-                let _read = self.replica.read(&row, partition, Want::RecordAndBytes);
+                let _read = self.replica.fetch(&row, partition, Want::RecordAndBytes).await;
             }
             from = next;
             let strain = Duration::from_millis(u64::from(self.replica.pause_millis()));

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::codec::{decode_message, encode_message};
+use crate::env::mutation::{Mutation, is_planted};
 use crate::env::{Monotonic, deadline_in};
 use crate::membership::LayoutHolder;
 use crate::net::{Message, PeerError, Transport};
@@ -163,6 +164,9 @@ impl Coordinator {
     /// The same, asking `standing` whether this node's copies count.
     #[must_use]
     pub fn with_standing(mut self, standing: Arc<dyn OwnStanding>) -> Self {
+        if is_planted(Mutation::CountRebuilding) {
+            return self;
+        }
         self.standing = standing;
         self
     }

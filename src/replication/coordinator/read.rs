@@ -9,14 +9,18 @@ use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::env::metrics;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::replication::companion::{Purpose, RowWrite};
 use crate::replication::error::ReplicationError;
+use crate::replication::held::HeldRow;
 use crate::replication::level::{Level, Outcome, Served};
 use crate::replication::message::{ReplicaReply, ReplicaRequest, RowName, Want};
 use crate::replication::plan::ReplicaPlan;
-use crate::replication::replica::{HeldRow, Replica, digest_of_held};
+use crate::replication::replica::{Replica, digest_of_held};
 use crate::replication::table::{Merged, RowKey};
 use crate::replication::tally::{Digest, ReadDecision, ReadTally};
+use crate::ring::Partition;
 use crate::types::NodeId;
 
 use super::Coordinator;
@@ -149,6 +153,9 @@ impl Coordinator {
                 ReadDecision::Agreed | ReadDecision::Merge if reading.is_hollow(plan) => {}
                 ReadDecision::Agreed => return Ok(agreed(plan, reading, level)),
                 ReadDecision::Merge => return self.merge(plan, row, reading, level, want),
+                ReadDecision::Impossible if is_planted(Mutation::AbsentForUnknown) => {
+                    return Ok(agreed(plan, reading, level));
+                }
                 ReadDecision::Impossible => return Err(too_few(plan, &reading)),
                 ReadDecision::Fetch(owners) => {
                     for owner in reading.newly_fetched(owners) {
@@ -204,6 +211,7 @@ impl Coordinator {
                 Either::Left((answer, _)) => answer,
                 Either::Right(((), _)) => {
                     HEDGES.inc();
+                    probe::sometimes("a read is hedged");
                     self.ask_next(plan, row, want, reading, answers);
                     return;
                 }
@@ -244,20 +252,12 @@ impl Coordinator {
         row: &RowKey,
         want: Want,
     ) -> BoxFuture<'static, (NodeId, Told)> {
-        if owner == self.site.node {
-            let told = match self.replica.read(row, plan.partition, want) {
-                _ if self.is_rebuilding(plan.partition) => {
-                    Told::Failed("this node is being rebuilt".into())
-                }
-                Ok(held) if want == Want::Digest => {
-                    Told::Digest(digest_of_held(held.record.as_ref()))
-                }
-                Ok(held) => Told::Whole(held),
-                Err(error) => Told::Failed(error.to_string()),
-            };
-            return futures_util::future::ready((owner, told)).boxed();
-        }
         let coordinator = self.clone();
+        if owner == self.site.node {
+            let (row, partition) = (row.clone(), plan.partition);
+            let told = async move { (owner, coordinator.told_here(&row, partition, want).await) };
+            return told.boxed();
+        }
         let request =
             ReplicaRequest::Read { layout: plan.layout.version().0, row: RowName::of(row), want };
         async move {
@@ -274,6 +274,19 @@ impl Coordinator {
             (owner, told)
         }
         .boxed()
+    }
+
+    /// What this node tells a read of its own.
+    async fn told_here(&self, row: &RowKey, partition: Partition, want: Want) -> Told {
+        if self.is_rebuilding(partition) {
+            probe::sometimes("a copy that is being rebuilt does not count");
+            return Told::Failed("this node is being rebuilt".into());
+        }
+        match self.replica.fetch(row, partition, want).await {
+            Ok(held) if want == Want::Digest => Told::Digest(digest_of_held(held.record.as_ref())),
+            Ok(held) => Told::Whole(held),
+            Err(error) => Told::Failed(error.to_string()),
+        }
     }
 
     /// What each owner holds of `row` by itself, in preference order; for operators.
@@ -359,6 +372,7 @@ impl Coordinator {
                 return;
             };
             REPAIRS.inc();
+            probe::sometimes("a read repairs an owner");
             let (record, inline) = (record.clone(), inline.clone());
             let work = if owner == self.site.node {
                 repair_here(self.replica.clone(), row.clone(), plan, record, inline)

@@ -58,7 +58,7 @@ impl Coordinator {
                 let row = row.key();
                 match self.placed(layout, row.table, &row.routing) {
                     Err(reply) => (reply, Bytes::new()),
-                    Ok((_, partition)) => self.read_reply(&row, partition, want),
+                    Ok((_, partition)) => self.read_reply(&row, partition, want).await,
                 }
             }
             ReplicaRequest::Kept => {
@@ -103,11 +103,16 @@ impl Coordinator {
         ReplicaReply::Taken { durable, pause_millis: self.replica.pause_millis() }
     }
 
-    fn read_reply(&self, row: &RowKey, partition: Partition, want: Want) -> (ReplicaReply, Bytes) {
+    async fn read_reply(
+        &self,
+        row: &RowKey,
+        partition: Partition,
+        want: Want,
+    ) -> (ReplicaReply, Bytes) {
         if self.is_rebuilding(partition) {
             return (ReplicaReply::Rebuilding, Bytes::new());
         }
-        match self.replica.read(row, partition, want) {
+        match self.replica.fetch(row, partition, want).await {
             Ok(held) if want == Want::Digest => {
                 let digest = digest_of_held(held.record.as_ref());
                 (ReplicaReply::Digest { digest: digest.map(Into::into) }, Bytes::new())

@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use crate::env::probe;
 use crate::env::{Monotonic, deadline_in, metrics};
 use crate::membership::Liveness;
 use crate::replication::companion::Purpose;
@@ -124,6 +125,7 @@ impl Spreading {
         }
         let Some(node) = self.spare.pop_front() else { return false };
         STAND_INS.inc();
+        probe::sometimes("somebody stands in for an owner");
         self.tally.stand_in(owner, node);
         self.ask(node, Purpose::Hinted { owner, begun: self.write.begun });
         true

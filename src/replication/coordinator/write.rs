@@ -6,6 +6,8 @@ use futures_util::future::{BoxFuture, Either, select};
 use tokio::sync::oneshot;
 
 use crate::causality::HybridTime;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::env::{metrics, timeout_at};
 use crate::membership::Liveness;
 use crate::net::PeerError;
@@ -178,8 +180,9 @@ impl Coordinator {
                 Err(error) => return Err(unavailable(plan, 0, Outcome::Unknown, &error)),
             };
             match newer {
-                Some(newer) if first => {
+                Some(newer) if first && !is_planted(Mutation::NotMintedAgain) => {
                     REMINTED.inc();
+                    probe::sometimes("a write is minted again above a newer one");
                     above = Some(newer);
                 }
                 _ => return Ok(WriteReceipt { record: minted, served }),
@@ -204,6 +207,7 @@ impl Coordinator {
             spreading.demand_owners();
         }
         let (served, newer) = spreading.decided().await?;
+        probe::crash_point("write at its quorum, not answered");
         Ok((record, served, newer))
     }
 

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 
 use crate::causality::HybridTime;
 use crate::env::metrics;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::membership::Liveness;
 use crate::replication::coordinator::Coordinator;
 use crate::replication::error::ReplicationError;
@@ -322,11 +324,16 @@ impl Hints {
                 Err(reason) => tracing::debug!(%owner, reason, "bytes wait to be delivered"),
             }
         }
-        let (durable, pause) = self.send(owner, &ready).await?;
+        let (durable, pause) = match self.send(owner, &ready).await {
+            Err(_) if is_planted(Mutation::HintStruckEarly) => (vec![true; ready.len()], PAUSE_MIN),
+            sent => sent?,
+        };
+        probe::crash_point("hints delivered, not struck off");
         let mut delivered = 0;
         for (parcel, durable) in ready.iter().zip(durable) {
             if durable && self.retire(parcel).await? {
                 DELIVERED.inc();
+                probe::sometimes("a hint is delivered");
                 delivered += 1;
             }
         }
@@ -401,6 +408,7 @@ impl Hints {
             }
             // All others: how many acknowledged the write is not known here.
             let others = plan.owners.len().saturating_sub(1).max(1);
+            probe::sometimes("an aged hint is settled with the other owners");
             all &= holding >= others && self.retire(&parcel).await?;
         }
         Ok(all)

@@ -18,6 +18,8 @@ use super::record::HEADER_BYTES;
 use super::writer::Work;
 use super::{FragmentKey, SegmentNumber, widened};
 use crate::codec::Crc32c;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::store::error::StoreError;
 use crate::store::figures::{BYTES_COMPACTED, BYTES_FREED, SEGMENTS_REMOVED};
 use crate::store::meta::Visit;
@@ -357,7 +359,11 @@ impl Inner {
         // In this order: from the answer on, no extent that is being written has chunks there, so
         // no further row can come to point there; and no seal from before is replayed, so the
         // rows that are seen next are those that a restart finds or derives.
-        let settled = self.ask(0, |reply| Work::Settle { segments, reply }).await?;
+        let settled = match is_planted(Mutation::UnlinkUnsettled) {
+            true => segments,
+            false => self.ask(0, |reply| Work::Settle { segments, reply }).await?,
+        };
+        probe::crash_point("segments settled, not unlinked");
         let inner = Arc::clone(self);
         self.blocking(move || {
             let unneeded = inner.ledger.unneeded(settled)?;
@@ -378,6 +384,7 @@ impl Inner {
             }
             tracing::info!(segment = number.0, bytes = segment.length, "removed a dead segment");
             SEGMENTS_REMOVED.inc();
+            probe::sometimes("a dead segment is removed");
             BYTES_FREED.inc_by(segment.length);
             report.segments.push(number.0);
             report.freed_bytes += segment.length;

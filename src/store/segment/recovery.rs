@@ -13,6 +13,8 @@ use super::reader::read_checked;
 use super::record::{FileHeader, HEADER_LENGTH, Kind, Place};
 use super::scan::{BadSpan, FoundSeal, Hidden, SegmentScan, scan};
 use super::{FragmentKey, SegmentNumber};
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::store::disk::Create;
 use crate::store::error::StoreError;
 use crate::store::figures::DAMAGED_SPANS;
@@ -186,6 +188,7 @@ impl Recovery<'_> {
         }
         if let Some(cut) = self.torn(number, &found) {
             file.truncate(cut)?;
+            probe::sometimes("a torn tail is cut");
             self.report.torn =
                 Some(TornTail { segment: number.0, offset: cut, bytes: found.length - cut });
             tracing::warn!(
@@ -270,8 +273,12 @@ impl Recovery<'_> {
     ) -> Result<Recovered, StoreError> {
         let mut rows =
             Rows { meta, disk: self.disk, batch: Batch::new(), replayed: BTreeMap::new() };
+        if is_planted(Mutation::SkipReplay) {
+            self.replay.seals.clear();
+        }
         let suspects = self.suspects();
         for (_, seal) in std::mem::take(&mut self.replay.seals) {
+            probe::sometimes("a seal is replayed");
             let absence = match known {
                 Some(_) if !suspects.contains(&seal.key) => Absence::Forgotten,
                 _ => Absence::Lost,

@@ -15,6 +15,8 @@ use super::record::{HEADER_BYTES, HEADER_LENGTH, Kind, Place, RecordHeader, enco
 use super::recovery::Recovered;
 use super::{FragmentKey, SegmentNumber, SegmentOptions, refused, widened};
 use crate::codec::Crc32c;
+use crate::env::mutation::{Mutation, is_planted};
+use crate::env::probe;
 use crate::store::disk::DiskFile;
 use crate::store::error::StoreError;
 use crate::store::figures::{BYTES_APPENDED, SEALS, SEGMENT_SYNCS};
@@ -320,6 +322,7 @@ impl Writer {
         let end = self.synced_end()?;
         let mut rows = Batch::new();
         rows.put(Family::Local, position_key(self.options.disk), encode_position(end));
+        probe::crash_point("copies synced, rows not moved");
         let moved = self.ledger.relocate(&sealed, rows)?;
         self.position = Some(end);
         Ok(moved)
@@ -469,6 +472,7 @@ impl Writer {
 
     fn sync_and_derive(&mut self, seals: &[Sealing]) -> Result<(), StoreError> {
         let end = self.synced_end()?;
+        probe::crash_point("segment synced, rows not derived");
         let disk = self.options.disk;
         let mut rows = Batch::new();
         for seal in seals {
@@ -490,6 +494,9 @@ impl Writer {
         self.stopped.clone().map_or(Ok(()), Err)?;
         let Some(active) = &self.active else { return Err(StoreError::Stopping) };
         SEGMENT_SYNCS.inc();
+        if is_planted(Mutation::SkipSegmentSync) {
+            return Ok(Place { segment: active.number, offset: active.end });
+        }
         active.file.sync().map_err(|error| stop(&mut self.stopped, error))?;
         Ok(Place { segment: active.number, offset: active.end })
     }

@@ -34,15 +34,12 @@ const NOTICED: Duration = Duration::from_secs(8);
 async fn clients(
     cluster: &Arc<Cluster>,
     state: &Arc<State>,
+    gateways: &[NodeId],
     patience: Duration,
 ) -> anyhow::Result<Vec<Client>> {
-    let nodes = cluster.all_up(patience).await?;
-    let gateways = cluster.world().nodes();
-    Ok(gateways
-        .into_iter()
-        .zip(nodes)
-        .map(|(gateway, node)| client(state, gateway, node))
-        .collect())
+    let nodes = cluster.these_up(gateways, patience).await?;
+    let pairs = gateways.iter().zip(nodes);
+    Ok(pairs.map(|(gateway, node)| client(state, *gateway, node)).collect())
 }
 
 fn client(state: &Arc<State>, gateway: NodeId, node: Arc<Node>) -> Client {
@@ -51,15 +48,16 @@ fn client(state: &Arc<State>, gateway: NodeId, node: Arc<Node>) -> Client {
     Client { state: Arc::clone(state), node, gateway, clock, entropy }
 }
 
-/// Waits until each gateway serves every kind of request, for as long as is allowed.
+/// Waits until each of these gateways serves every kind of request, for as long as is allowed.
 pub(super) async fn is_lively(
     cluster: &Arc<Cluster>,
     state: &Arc<State>,
+    gateways: &[NodeId],
     patience: Duration,
 ) -> anyhow::Result<()> {
     let time = cluster.world().time();
     let until = time.elapsed() + patience;
-    for client in clients(cluster, state, patience).await? {
+    for client in clients(cluster, state, gateways, patience).await? {
         let key = Key::new(format!("probe/{}", client.gateway.short()))?;
         while let Err(error) = probe(&client, &key).await {
             if time.elapsed() >= until {
@@ -93,7 +91,8 @@ pub(super) async fn converge(
     cluster: &Arc<Cluster>,
     state: &Arc<State>,
 ) -> anyhow::Result<BTreeMap<Key, Seen>> {
-    let clients = clients(cluster, state, Duration::from_secs(1)).await?;
+    let gateways = cluster.world().nodes();
+    let clients = clients(cluster, state, &gateways, Duration::from_secs(1)).await?;
     for _ in 0..REPAIRING_PASSES {
         for client in &clients {
             look(client, state).await?;
@@ -136,7 +135,7 @@ pub(super) async fn spares_each(
             compare(state, expected, &seen);
         }
         cluster.start(down);
-        is_lively(cluster, state, super::LIVELY_AGAIN).await?;
+        is_lively(cluster, state, &cluster.world().nodes(), super::LIVELY_AGAIN).await?;
     }
     Ok(())
 }

@@ -179,7 +179,8 @@ impl Client {
 
     fn is_inexcusable(&self, error: &CatalogError) -> bool {
         match error {
-            CatalogError::Internal { .. } | CatalogError::Full { .. } => true,
+            CatalogError::Internal { .. } => true,
+            CatalogError::Full { .. } => !self.state.may_be_full,
             CatalogError::BytesUnavailable { reason } => {
                 reason.contains("inline bytes") || self.state.stage() == Stage::After
             }

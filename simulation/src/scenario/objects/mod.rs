@@ -15,21 +15,18 @@ mod listing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use futures_util::future::{join, select};
 use parking_lot::Mutex;
-use quorate::catalog::{BucketName, CreateBucket, OwnerId};
 use quorate::env::Tasks;
-use quorate::replication::Patience;
-use quorate::types::{Key, NodeId};
+use quorate::types::Key;
 
-use super::{Report, RunOptions};
+use super::stage::{self, Curtain, Found, Stage};
+use super::{Plan, Report, RunOptions};
 use crate::clock::WorldTime;
-use crate::cluster::{Cluster, ClusterOptions, Mains, Started};
+use crate::cluster::{Cluster, Started};
 use crate::entropy::Seed;
-use crate::faults::{self, Fault, PlannedFault};
+use crate::faults::{CLOCKS, DISKS, Kind, MACHINES, NETWORK, RUIN};
 use crate::trace::Trace;
-use crate::world::{World, WorldOptions, simulate};
+use crate::world::simulate;
 
 use client::Client;
 use history::History;
@@ -46,80 +43,15 @@ const LIVELY_AGAIN: Duration = Duration::from_secs(30);
 /// In this time each machine looks through all that it holds, and mends what rotted.
 const SCRUBBED: Duration = Duration::from_secs(150);
 
-/// What a run consists of, drawn from its seed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// How many nodes there are.
-    pub nodes: u8,
-    /// Clients of each gateway.
-    pub clients: u8,
-    /// How many keys they share.
-    pub keys: u8,
-    /// How long coordinators wait for an answer.
-    pub answer: Duration,
-    /// Whether power goes out in the middle of steps of the storage.
-    pub mains: Mains,
-    /// The machine on whose disk inline bytes rot, if there is one. It is one at most: more could
-    /// take the last good copy.
-    pub rotten: Option<NodeId>,
-    /// What goes wrong, and when.
-    pub faults: Vec<PlannedFault>,
-}
-
-impl Plan {
-    /// The plan that follows from `seed`.
-    #[must_use]
-    pub fn draw(seed: Seed, span: Duration) -> Self {
-        let draw = |what: &str, low, high| seed.of(what).between(low, high);
-        let nodes = if draw("nodes", 0, 3) == 0 { 5 } else { 3 };
-        let ids: Vec<NodeId> = (1..=nodes).map(World::node_id).collect();
-        let mut faults = faults::plan(seed.of("faults"), &ids, span);
-        // Half of the runs have right clocks, so that a loss there cannot be due to wrong ones.
-        if draw("clocks", 0, 1) == 0 {
-            faults.retain(|planned| !is_of_clock(planned.fault));
-        }
-        let mains = if draw("mains", 0, 1) == 0 { Mains::Steady } else { Mains::Unsteady };
-        Self {
-            nodes,
-            clients: u8::try_from(draw("clients", 1, 3)).unwrap_or(1),
-            keys: u8::try_from(draw("keys", 3, 16)).unwrap_or(3),
-            answer: Duration::from_millis(draw("answer", 1_000, 10_000)),
-            mains,
-            rotten: (draw("rot", 0, 1) == 0).then(|| World::node_id(1)),
-            faults,
-        }
-    }
-
-    /// Whether some clock is wrong at some time.
-    #[must_use]
-    pub fn has_wrong_clocks(&self) -> bool {
-        self.faults.iter().any(|planned| is_of_clock(planned.fault))
-    }
-
-    fn key_names(&self) -> Vec<Key> {
-        let name = |number: u8| match number % 4 {
-            0 => format!("a/{number:02}"),
-            1 => format!("b/c/{number:02}"),
-            2 => format!("b/{number:02}"),
-            _ => format!("key-{number:02}"),
-        };
-        (0..self.keys).filter_map(|number| Key::new(name(number)).ok()).collect()
-    }
-}
-
-const fn is_of_clock(fault: Fault) -> bool {
-    matches!(fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. })
-}
-
-/// How far a run has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The cluster is being set up.
-    Before,
-    /// Clients work and faults strike.
-    Faults,
-    /// All is healed, and what there is is looked at.
-    After,
+/// The plan that follows from `seed`.
+#[must_use]
+pub fn draw(seed: Seed, span: Duration) -> Plan {
+    let nodes = [3, 3, 3, 4, 5, 5, 6, 7];
+    let nodes = crate::faults::pick(seed.of("nodes"), &nodes);
+    let plan = Plan::sized(seed, nodes);
+    // Half of the runs have right clocks, so that a loss there cannot be due to wrong ones.
+    let clocks = if seed.of("clocks").happens(500) { CLOCKS } else { &[] };
+    plan.with_swarm(seed, span, &[NETWORK, MACHINES, DISKS, RUIN, clocks])
 }
 
 /// What all clients share. It outlives every boot, as an observer does.
@@ -127,17 +59,15 @@ struct State {
     keys: Vec<Key>,
     world_time: WorldTime,
     trace: Arc<Trace>,
-    stage: Mutex<Stage>,
+    curtain: Curtain,
+    /// Whether a disk may be full.
+    may_be_full: bool,
     history: Mutex<History>,
 }
 
 impl State {
     fn stage(&self) -> Stage {
-        *self.stage.lock()
-    }
-
-    fn enter(&self, stage: Stage) {
-        *self.stage.lock() = stage;
+        self.curtain.stage()
     }
 
     fn seconds(&self) -> f64 {
@@ -149,43 +79,41 @@ impl State {
     }
 }
 
-/// Runs the scenario of `seed`.
+/// Runs a plan.
 ///
 /// # Errors
 /// If the runtime cannot be made, or the cluster does not start. Violations are in the report.
-pub fn run(seed: Seed, options: RunOptions) -> anyhow::Result<Report> {
-    let plan = Plan::draw(seed, options.span);
+pub fn run(seed: Seed, plan: &Plan, options: RunOptions) -> anyhow::Result<Report> {
     simulate(Box::pin(run_plan(seed, plan, options)))?
 }
 
-async fn run_plan(seed: Seed, plan: Plan, options: RunOptions) -> anyhow::Result<Report> {
-    let blocking_max = Duration::from_millis(seed.of("blocking").between(0, 8));
-    let world_options =
-        WorldOptions { text: options.text, blocking_max, ..WorldOptions::default() };
-    let world = World::new(seed, world_options);
+async fn run_plan(seed: Seed, plan: &Plan, options: RunOptions) -> anyhow::Result<Report> {
+    let world = stage::world_of(seed, plan, options);
     let state = Arc::new(State {
         keys: plan.key_names(),
         world_time: world.time(),
         trace: Arc::clone(world.trace()),
-        stage: Mutex::new(Stage::Before),
+        curtain: Curtain::default(),
+        may_be_full: plan.strikes(&[Kind::DiskFull]),
         history: Mutex::default(),
     });
-    let cluster_options = ClusterOptions {
-        nodes: plan.nodes,
-        patience: Patience { answer: plan.answer, ..Patience::default() },
-        ..ClusterOptions::default()
-    };
-    let cluster = Cluster::new(&world, cluster_options, clients(&state, plan.clients))?;
-
-    let outcome = conduct(&cluster, &state, &plan).await;
-    if let Err(error) = outcome {
+    let cluster = stage::cluster_of(&world, plan, clients(&state, plan.clients))?;
+    if let Err(error) = conduct(&cluster, &state, seed, plan).await {
         state.violate(format!("I8: {error:#}"));
     }
-
-    world.shut_down();
-    let report = report(seed, &cluster, &state);
-    cluster.clear();
-    Ok(report)
+    let mut history = state.history.lock();
+    history.check_seen();
+    let found = Found {
+        operations: history.operations.clone(),
+        violations: std::mem::take(&mut history.violations),
+        more_lines: history
+            .keys()
+            .iter()
+            .map(|key| format!("{key}\n{}", history.describe(key)))
+            .collect(),
+    };
+    drop(history);
+    Ok(stage::report(seed, &cluster, found))
 }
 
 /// Starts clients beside each node that starts.
@@ -202,79 +130,42 @@ fn clients(state: &Arc<State>, count: u8) -> Started {
     })
 }
 
-async fn conduct(cluster: &Arc<Cluster>, state: &Arc<State>, plan: &Plan) -> anyhow::Result<()> {
-    let world = cluster.world();
-    world.nodes().into_iter().for_each(|node| cluster.start(node));
-    cluster.init().await.context("the cluster did not come into being")?;
-    create_bucket(cluster).await.context("the bucket was not created")?;
+async fn conduct(
+    cluster: &Arc<Cluster>,
+    state: &Arc<State>,
+    seed: Seed,
+    plan: &Plan,
+) -> anyhow::Result<()> {
+    stage::found(cluster, plan, BUCKET).await?;
+    state.curtain.enter(Stage::Faults);
+    stage::suffer(cluster, plan).await;
+    state.curtain.enter(Stage::After);
 
-    state.enter(Stage::Faults);
-    cluster.set_mains(plan.mains);
-    {
-        let faults = faults::carry_out(world, &plan.faults, |node| cluster.start(node));
-        let beside = async {
-            match plan.rotten {
-                Some(node) => drop(join(cluster.tend(), cluster.rot(node)).await),
-                None => cluster.tend().await,
-            }
-        };
-        let _ended = select(std::pin::pin!(faults), std::pin::pin!(beside)).await;
+    // A node that is being rebuilt is none of a quorum: then all are needed.
+    if !plan.strikes(&[Kind::Wipe]) {
+        let core = stage::heal_core(cluster, seed, plan);
+        audit::is_lively(cluster, state, &core, LIVELY_AGAIN).await?;
     }
-    state.enter(Stage::After);
-    cluster.set_mains(Mains::Steady);
-    for node in cluster.dark() {
-        cluster.start(node);
-    }
-
-    audit::is_lively(cluster, state, LIVELY_AGAIN).await?;
+    stage::heal_all(cluster);
+    let nodes = plan.node_ids();
+    audit::is_lively(cluster, state, &nodes, LIVELY_AGAIN).await?;
+    // Completions whose clients went away are done by then.
+    cluster.world().time().sleep(plan.answer() * 8).await;
     let before = audit::converge(cluster, state).await?;
-    world.nodes().into_iter().for_each(|node| cluster.crash(node));
-    world.nodes().into_iter().for_each(|node| cluster.start(node));
-    audit::is_lively(cluster, state, LIVELY_AGAIN).await?;
+    stage::restart_all(cluster);
+    audit::is_lively(cluster, state, &nodes, LIVELY_AGAIN).await?;
     let after = audit::converge(cluster, state).await?;
     audit::compare(state, &before, &after);
-    if plan.rotten.is_some() {
-        // Until what rotted was found and mended another machine cannot be spared.
-        world.time().sleep(SCRUBBED).await;
+    if plan.strikes(RUIN) {
+        // Until what was destroyed is found and mended, no other machine can be spared.
+        cluster.world().time().sleep(SCRUBBED).await;
     }
-    audit::spares_each(cluster, state, &after).await?;
-    audit::is_tidy(cluster, plan.answer * 20).await?;
+    // An emptied machine counts again only when rounds have met enough owners since its start.
+    if !plan.strikes(&[Kind::Wipe]) {
+        audit::spares_each(cluster, state, &after).await?;
+    }
+    audit::is_tidy(cluster, plan.answer() * 20).await?;
     let last = audit::converge(cluster, state).await?;
     audit::compare(state, &after, &last);
     Ok(())
-}
-
-async fn create_bucket(cluster: &Arc<Cluster>) -> anyhow::Result<()> {
-    let nodes = cluster.all_up(Duration::from_secs(10)).await?;
-    let first = nodes.first().context("a cluster needs a node")?;
-    let name: BucketName = BUCKET.parse()?;
-    let request = CreateBucket { name, owner: OwnerId("owner".to_owned()), level: None, n: None };
-    for _ in 0..50 {
-        match first.catalog.create_bucket(request.clone()).await {
-            Ok(_) => return Ok(()),
-            // Gossip may not have told yet that all are there.
-            Err(_) => cluster.world().time().sleep(Duration::from_millis(200)).await,
-        }
-    }
-    Err(anyhow!("bucket '{BUCKET}' cannot be created"))
-}
-
-fn report(seed: Seed, cluster: &Cluster, state: &State) -> Report {
-    let world = cluster.world();
-    let mut history = state.history.lock();
-    history.check_seen();
-    let mut violations = history.violations.clone();
-    violations.extend(cluster.failures());
-    violations.extend(world.panics().into_iter().map(|panic| format!("I7: panic in {panic}")));
-    let mut lines = world.trace().lines();
-    if !lines.is_empty() {
-        lines.extend(history.keys().iter().map(|key| format!("{key}\n{}", history.describe(key))));
-    }
-    Report {
-        seed,
-        trace: world.trace().summary(),
-        operations: history.operations.clone(),
-        violations,
-        lines,
-    }
 }

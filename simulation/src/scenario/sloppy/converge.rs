@@ -17,6 +17,7 @@ use quorate::types::NodeId;
 use super::writer::WRITE_HEADER;
 use super::{BUCKET, State};
 use crate::cluster::Cluster;
+use crate::scenario::Plan;
 use crate::scenario::objects::body::bytes_of;
 use crate::scenario::objects::history::WriteId;
 
@@ -26,17 +27,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Length of the routing key of a bucket's rows: bucket id and shard.
 const ROUTING_BYTES: usize = 18;
 
-/// Copies of the bucket's rows.
-const COPIES: usize = 3;
-
 type Disks = BTreeMap<NodeId, BTreeMap<(Family, Bytes), Bytes>>;
 
 /// Waits until there are no hints and all owners agree.
-pub(super) async fn all_agree(cluster: &Arc<Cluster>, patience: Duration) -> anyhow::Result<()> {
+pub(in crate::scenario) async fn all_agree(
+    cluster: &Arc<Cluster>,
+    copies: usize,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let time = cluster.world().time();
     let until = time.elapsed() + patience;
     loop {
-        let Err(difference) = look(cluster) else { return Ok(()) };
+        let Err(difference) = look(cluster, copies) else { return Ok(()) };
         if time.elapsed() >= until {
             bail!("{patience:?} after all was healed: {difference:#}");
         }
@@ -44,7 +46,7 @@ pub(super) async fn all_agree(cluster: &Arc<Cluster>, patience: Duration) -> any
     }
 }
 
-fn look(cluster: &Arc<Cluster>) -> anyhow::Result<()> {
+fn look(cluster: &Arc<Cluster>, copies: usize) -> anyhow::Result<()> {
     let nodes = cluster.world().nodes();
     let disks: Disks = nodes.iter().map(|node| (*node, cluster.rows(*node))).collect();
     let first = nodes.first().and_then(|node| cluster.node(*node)).context("no node is up")?;
@@ -56,12 +58,46 @@ fn look(cluster: &Arc<Cluster>) -> anyhow::Result<()> {
         }
     }
     for table in [TableId::Objects, TableId::Uploads, TableId::Kv, TableId::Extents] {
-        owners_agree(&layout, &disks, table)?;
+        owners_agree(&layout, &disks, table, copies)?;
     }
     leaves_are_sums(&disks)
 }
 
-fn owners_agree(layout: &Layout, disks: &Disks, table: TableId) -> anyhow::Result<()> {
+/// While faults strike, every hint has the row that it is about. Runs until it is dropped.
+pub(super) async fn watch_hints(cluster: &Arc<Cluster>, state: &State, plan: &Plan) {
+    loop {
+        cluster.world().time().sleep(LOOK_AGAIN).await;
+        // What is purged is gone, and hints for it then stand for nothing.
+        if plan.lag_seconds < 3_600 {
+            continue;
+        }
+        for node in cluster.world().nodes() {
+            if let Some(key) = hint_without_row(&cluster.rows(node)) {
+                let node = node.short();
+                state.violate(format!("I2: {node} keeps a hint and not its row: {key:?}"));
+                return;
+            }
+        }
+    }
+}
+
+/// The key of a row that a hint is about and that is not there.
+fn hint_without_row(rows: &BTreeMap<(Family, Bytes), Bytes>) -> Option<Bytes> {
+    let hints = rows.keys().filter(|(family, _)| *family == Family::Hints);
+    hints.map(|(_, key)| key).find_map(|key| {
+        // Owner, partition, table, length of the routing key, routing key, sort key.
+        let (partition, table) = (key.get(16..20)?, TableId::from_number(*key.get(20)?)?);
+        let row = Bytes::from([partition, key.get(23..)?].concat());
+        (!rows.contains_key(&(table.family(), row.clone()))).then_some(row)
+    })
+}
+
+fn owners_agree(
+    layout: &Layout,
+    disks: &Disks,
+    table: TableId,
+    copies: usize,
+) -> anyhow::Result<()> {
     let mut keys: BTreeMap<&Bytes, Vec<(NodeId, &Bytes)>> = BTreeMap::new();
     for (node, rows) in disks {
         for ((_, key), value) in rows.iter().filter(|((family, _), _)| *family == table.family()) {
@@ -71,7 +107,7 @@ fn owners_agree(layout: &Layout, disks: &Disks, table: TableId) -> anyhow::Resul
     for (key, holders) in keys {
         let partition = key.first_chunk::<4>().map(|bytes| Partition::from_be_bytes(*bytes));
         let partition = partition.context("a key without a partition")?;
-        let owners = layout.preference_list(partition).owners(COPIES).to_vec();
+        let owners = layout.preference_list(partition).owners(copies).to_vec();
         for (node, value) in &holders {
             if !owners.contains(node) {
                 bail!("{} keeps {table:?} {key:?} and is no owner", node.short());

@@ -18,8 +18,9 @@ use quorate::node::Node;
 use quorate::replication::{Level, Outcome};
 use quorate::types::Key;
 
-use super::{BUCKET, Stage, State};
+use super::{BUCKET, State};
 use crate::cluster::Cluster;
+use crate::scenario::stage::Stage;
 use crate::world::SimNode;
 
 /// What is known of one write.
@@ -124,7 +125,7 @@ impl SiblingWriter {
     pub(super) async fn work(mut self) {
         loop {
             self.clock.sleep(Duration::from_millis(50 + self.entropy.below(250))).await;
-            match *self.state.stage.lock() {
+            match self.state.curtain.stage() {
                 Stage::Before => continue,
                 Stage::Faults => {}
                 Stage::After => return,

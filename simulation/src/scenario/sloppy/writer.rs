@@ -10,9 +10,10 @@ use quorate::node::Node;
 use quorate::replication::Outcome;
 use quorate::types::Key;
 
-use super::{BUCKET, Stage, State};
+use super::{BUCKET, State};
 use crate::scenario::objects::body::{End, SimBody, bytes_of, md5_of};
 use crate::scenario::objects::history::WriteId;
+use crate::scenario::stage::Stage;
 use crate::world::SimNode;
 
 /// The header that names the write which made an object.
@@ -72,7 +73,7 @@ impl Writer {
     pub(super) async fn work(self) {
         loop {
             self.clock.sleep(Duration::from_millis(30 + self.entropy.below(170))).await;
-            match *self.state.stage.lock() {
+            match self.state.curtain.stage() {
                 Stage::Before => continue,
                 Stage::Faults => {}
                 Stage::After => return,

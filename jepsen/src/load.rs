@@ -215,7 +215,7 @@ impl Load {
                 operation.bytes = found.map(|bytes| bytes.len());
                 match recognised {
                     Ok(value) => {
-                        operation.value = value.map(|written| written.number);
+                        operation.value = value.map(|written| written.number).into();
                         self.history.append(&operation, Kind::Ok, None);
                     }
                     Err(what) => {
@@ -272,14 +272,14 @@ impl Load {
         let mut operation = operation(process, "delete", node, Some(key));
         if let Some(written) = value {
             "write".clone_into(&mut operation.f);
-            operation.value = Some(written.number);
+            operation.value = written.number.into();
             operation.bytes = Some(written.length);
         }
         self.history.append(&operation, Kind::Invoke, None);
         let path = format!("/{BUCKET}/{key}");
         let endpoint = self.endpoints[node - 1];
         let outcome = match value {
-            Some(written) => self.client.put(endpoint, &path, written.bytes()).await,
+            Some(written) => self.client.put(endpoint, &path, written.bytes()).await.map(|_| ()),
             None => self.client.delete(endpoint, &path).await,
         };
         match outcome {

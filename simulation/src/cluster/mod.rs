@@ -1,5 +1,7 @@
 //! A cluster of real nodes over simulated seams. Each machine's disks outlive its node.
 
+mod hazards;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,9 @@ use quorate::replication::{HintLimits, Patience, RepairSettings};
 use quorate::ring::PartitionCount;
 use quorate::store::{Disk, Family};
 use quorate::types::{ByteCount, DiskId, NodeId, Zone};
+use serde::{Deserialize, Serialize};
 
+use crate::coverage::Coverage;
 use crate::disk::SimDisk;
 use crate::entropy::Seed;
 use crate::meta::MemMeta;
@@ -52,6 +56,12 @@ pub struct ClusterOptions {
     pub segment_size: ByteCount,
     /// How copies are compared.
     pub repair: RepairSettings,
+    /// How much is kept for owners that are away.
+    pub hints: HintLimits,
+    /// How bytes are looked after.
+    pub upkeep: UpkeepSettings,
+    /// When bytes that nothing names are freed.
+    pub collection: CollectionSettings,
 }
 
 impl Default for ClusterOptions {
@@ -69,12 +79,20 @@ impl Default for ClusterOptions {
             patience: Patience::default(),
             segment_size: ByteCount::mib(1),
             repair: RepairSettings::default(),
+            hints: HintLimits::default(),
+            upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
+            collection: CollectionSettings {
+                read_grace: Patience::default().answer * 6,
+                read_grace_min: Patience::default().answer * 6,
+                uploads_kept: Patience::default().answer * 9,
+            },
         }
     }
 }
 
 /// Whether a power may go out by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mains {
     /// It stays until a node is crashed.
     Steady,
@@ -89,6 +107,8 @@ struct Machine {
     meta: MemMeta,
     power: Power,
     boots: u64,
+    /// Whether its disk was made to fail or to be full in this boot.
+    failing: bool,
     node: Option<Arc<Node>>,
 }
 
@@ -103,6 +123,10 @@ pub struct Cluster {
     mains: Mutex<Mains>,
     machines: Mutex<BTreeMap<NodeId, Machine>>,
     failures: Mutex<Vec<String>>,
+    /// What its nodes have passed.
+    coverage: Coverage,
+    /// Nodes that died in the middle of a step, to be let go between two steps.
+    fallen: Mutex<Vec<Arc<Node>>>,
     started: Started,
 }
 
@@ -121,15 +145,19 @@ impl Cluster {
         for node in world.add_machines(options.nodes) {
             machines.insert(node, Machine::new(node)?);
         }
-        Ok(Arc::new(Self {
+        let cluster = Arc::new(Self {
             world: Arc::clone(world),
             options,
             seed,
             mains: Mutex::new(Mains::Steady),
             machines: Mutex::new(machines),
             failures: Mutex::default(),
+            coverage: Coverage::default(),
+            fallen: Mutex::default(),
             started,
-        }))
+        });
+        cluster.listen();
+        Ok(cluster)
     }
 
     /// From their next boot on, machines have such a power; one that is on becomes steady at
@@ -162,6 +190,8 @@ impl Cluster {
     /// Ends a node in the middle of whatever it does; nothing happens if it does not run.
     pub fn crash(&self, node: NodeId) {
         self.world.crash(node);
+        let fallen = std::mem::take(&mut *self.fallen.lock());
+        drop(fallen);
         let ended = self.machines.lock().get_mut(&node).and_then(|machine| machine.node.take());
         // Dropped outside the lock.
         drop(ended);
@@ -237,19 +267,18 @@ impl Cluster {
             patience: self.options.patience,
             segment_size: self.options.segment_size,
             repair: self.options.repair,
-            hints: HintLimits::default(),
-            upkeep: UpkeepSettings { scrub_interval: Duration::from_secs(60) },
-            collection: CollectionSettings {
-                // Twice the longest that a request takes, as it is configured.
-                read_grace: self.options.patience.answer * 6,
-                read_grace_min: self.options.patience.answer * 6,
-                uploads_kept: self.options.patience.answer * 9,
-            },
+            hints: self.options.hints,
+            upkeep: self.options.upkeep,
+            collection: self.options.collection,
         };
         Node::start(settings, foundation, sim.transport.clone(), sim.gossip.clone()).await
     }
 
     fn is_up(&self, node: &Arc<Node>, sim: &SimNode) {
+        if !self.world.is_up(sim.node) {
+            // It died in its last step.
+            return;
+        }
         self.world.trace().record(Event::at(sim.node, "node", u64::from(sim.boot), "started"));
         if let Some(machine) = self.machines.lock().get_mut(&sim.node) {
             machine.node = Some(Arc::clone(node));
@@ -258,9 +287,16 @@ impl Cluster {
     }
 
     fn did_not_start(&self, node: NodeId, error: &StartError) {
-        // A start that loses power fails as it should: the next one finds what it left.
-        let off = self.machines.lock().get(&node).is_some_and(|machine| machine.power.is_off());
-        if !off {
+        // A start that loses power or its disk fails as it should: the next finds what it left.
+        let (mut dark, mut failing) = (false, false);
+        self.with_machine(node, |machine| {
+            (dark, failing) = (machine.power.is_off(), machine.failing);
+        });
+        if !dark {
+            // The process has ended.
+            self.world.crash(node);
+        }
+        if !dark && !failing {
             let what = format!("node {} did not start from its disks: {error}", node.short());
             self.failures.lock().push(what);
         }
@@ -279,19 +315,6 @@ impl Cluster {
                 if !self.world.is_up(node) {
                     self.start(node);
                 }
-            }
-        }
-    }
-
-    /// Lets inline bytes on one machine's disk rot every few seconds. Runs until it is dropped.
-    pub async fn rot(&self, node: NodeId) {
-        for round in 0_u64.. {
-            let draw = self.seed.of("rot").with(round);
-            let pause = draw.of("pause").between(200, 4_000);
-            self.world.time().sleep(Duration::from_millis(pause)).await;
-            let meta = self.machines.lock().get(&node).map(|machine| machine.meta.clone());
-            if meta.is_some_and(|meta| meta.flip_bit(Family::Inline, draw.of("bit").0)) {
-                self.world.trace().record(Event::at(node, "fault", round, "rot"));
             }
         }
     }
@@ -330,9 +353,20 @@ impl Cluster {
     /// # Errors
     /// If one has not within `patience`.
     pub async fn all_up(&self, patience: Duration) -> anyhow::Result<Vec<Arc<Node>>> {
+        self.these_up(&self.world.nodes(), patience).await
+    }
+
+    /// Waits until these nodes have started.
+    ///
+    /// # Errors
+    /// If one has not within `patience`.
+    pub async fn these_up(
+        &self,
+        nodes: &[NodeId],
+        patience: Duration,
+    ) -> anyhow::Result<Vec<Arc<Node>>> {
         let until = self.world.time().elapsed() + patience;
         loop {
-            let nodes = self.world.nodes();
             let up: Vec<Arc<Node>> = nodes.iter().filter_map(|node| self.node(*node)).collect();
             if up.len() == nodes.len() {
                 return Ok(up);
@@ -362,8 +396,17 @@ impl Cluster {
         self.failures.lock().clone()
     }
 
+    /// What its nodes have passed so far.
+    #[must_use]
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
     /// Lets every node go, after the world's end.
     pub fn clear(&self) {
+        quorate::env::probe::listen(None);
+        let fallen = std::mem::take(&mut *self.fallen.lock());
+        drop(fallen);
         let machines = std::mem::take(&mut *self.machines.lock());
         drop(machines);
     }
@@ -396,13 +439,14 @@ impl Machine {
         identity.save(&folder)?;
         let segments = SimDisk::new(power.clone());
         let meta = MemMeta::new(power.clone());
-        Ok(Self { disk, segments, meta, power, boots: 0, node: None })
+        Ok(Self { disk, segments, meta, power, boots: 0, failing: false, node: None })
     }
 
     /// Replaces the storage by what the end of this life left of it.
     fn survive(&mut self, life: Seed, power: Power) {
         let (disk, segments, meta) = (&self.disk, &self.segments, &self.meta);
-        let (disk, segments, meta) = if self.power.is_off() || life.of("end").happens(POWER_CUTS) {
+        let cut = self.power.was_cut() || life.of("end").happens(POWER_CUTS);
+        let (disk, segments, meta) = if cut {
             (
                 disk.crash(life.of("disk").0, power.clone()),
                 segments.crash(life.of("segments").0, power.clone()),
@@ -413,5 +457,6 @@ impl Machine {
         };
         (self.disk, self.segments, self.meta, self.power) = (disk, segments, meta, power);
         self.boots += 1;
+        self.failing = false;
     }
 }
