@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::causality::HybridTime;
 
 use super::ballot::Ballot;
-use super::cell::Cell;
+use super::cell::{Cell, Content};
 use super::electorate::ElectorateNumber;
 use super::message::{Answer, Asked, Declined, Past, Refusal, Request, Standing, Why};
 use super::rules::{Position, Rules};
@@ -17,12 +17,27 @@ use super::trail::{Adopted, Inquiry, Testimony, Trail};
 pub struct Ground {
     /// The electorate that this node votes in (rule 12).
     pub electorate: ElectorateNumber,
+    /// Whether this node remembers its votes.
+    pub memory: Memory,
     /// Rounds up to this time are refused (rule 11). Raised on every owner before anything is
-    /// purged, and above whatever a rebuilding owner may have forgotten (rule 9).
+    /// purged.
     pub fence: HybridTime,
     /// Deletes up to this time may have been erased: the owners agreed on all of them after they
     /// had raised their fences this far (R9).
     pub purged: HybridTime,
+}
+
+/// Whether a node remembers what it promised and accepted in a partition (rule 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Memory {
+    /// All of it.
+    Whole,
+    /// Its disk was emptied or set back, or a record is damaged: it takes what it is sent, and
+    /// has no vote. It gets its vote back in an electorate that is later than all that it voted
+    /// in: when as many others as can keep any majority from meeting without them vote in that
+    /// one, and it holds what they held then. A fence is not enough: what it forgot may be the
+    /// promise of a round that is later than any fence.
+    Lost,
 }
 
 /// An acceptance.
@@ -89,7 +104,7 @@ impl<V> Default for Acceptor<V> {
     }
 }
 
-impl<V: Clone> Acceptor<V> {
+impl<V: Content> Acceptor<V> {
     /// The state of a key that was written before its bucket was strong (rule 13): the first
     /// round adopts the greatest of these.
     #[must_use]
@@ -97,6 +112,20 @@ impl<V: Clone> Acceptor<V> {
         let cell = Cell { content, ..Cell::NOTHING };
         let accepted = Some(Accepted { ballot, cell });
         Self { promised: ballot, accepted, trail: Trail::default() }
+    }
+
+    /// The acceptor that lies on a disk in these parts; see [`Acceptor::into_parts`].
+    #[must_use]
+    pub fn from_parts(promised: Ballot, accepted: Option<Accepted<V>>, trail: Trail) -> Self {
+        let least = accepted.as_ref().map_or(Ballot::NONE, |accepted| accepted.ballot);
+        Self { promised: promised.max(least), accepted, trail }
+    }
+
+    /// What is to be stored of it: the value goes where the table's other values are, promise and
+    /// trail where only rounds look.
+    #[must_use]
+    pub fn into_parts(self) -> (Ballot, Option<Accepted<V>>, Trail) {
+        (self.promised, self.accepted, self.trail)
     }
 
     /// What it has promised.
@@ -122,6 +151,9 @@ impl<V: Clone> Acceptor<V> {
         if !rules.serves(ground.electorate, asked.electorate) {
             let why = Why::OtherElectorate { number: ground.electorate };
             return self.refuse(rules, ground, &asked.request, why);
+        }
+        if !rules.votes(ground.memory) {
+            return self.take_without_vote(rules, ground, asked.request);
         }
         match asked.request {
             Request::Read => Effect::Answer(Answer::Standing(self.standing(ground))),
@@ -226,6 +258,26 @@ impl<V: Clone> Acceptor<V> {
         }
     }
 
+    /// Rule 9: it keeps what others decide, and says that it did nothing that counts.
+    fn take_without_vote(
+        &mut self,
+        rules: &impl Rules,
+        ground: &Ground,
+        request: Request<V>,
+    ) -> Effect<V> {
+        let refusal = self.refuse(rules, ground, &request, Why::Abstains).into_answer();
+        let fenced = self.objection(rules, ground, &request);
+        match (request, fenced) {
+            (Request::Accept { ballot, cell, .. }, None)
+                if Some(ballot) > self.accepted_ballot() =>
+            {
+                self.accept(rules, Accepted { ballot, cell }, None);
+                Effect::StoreThenAnswer(refusal)
+            }
+            _ => Effect::Answer(refusal),
+        }
+    }
+
     fn refuse(
         &self,
         rules: &impl Rules,
@@ -237,7 +289,8 @@ impl<V: Clone> Acceptor<V> {
             Request::Read => Declined::Read,
             Request::Prepare { ballot, .. } => Declined::Prepare(ballot),
             Request::Accept { ballot, .. } => {
-                let denied = self.denies(rules, ground, ballot);
+                let remembers = rules.votes(ground.memory);
+                let denied = remembers && self.denies(rules, ground, ballot);
                 let past = if denied { Past::Never } else { Past::Perhaps };
                 Declined::Accept { ballot, past }
             }
@@ -266,8 +319,8 @@ impl<V: Clone> Acceptor<V> {
     }
 }
 
-fn is_purged<V>(accepted: &Accepted<V>, ground: &Ground) -> bool {
-    accepted.cell.content.is_none() && accepted.ballot.time <= ground.purged
+fn is_purged<V: Content>(accepted: &Accepted<V>, ground: &Ground) -> bool {
+    accepted.cell.is_deleted() && accepted.ballot.time <= ground.purged
 }
 
 #[cfg(test)]
@@ -276,18 +329,26 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Acceptor, Erasure, Ground};
+    use super::{Acceptor, Erasure, Ground, Memory};
     use crate::causality::HybridTime;
     use crate::consensus::rules::Binding;
     use crate::consensus::{
-        Answer, Asked, Ballot, Cell, Declined, ElectorateNumber, Past, Refusal, Request, Standing,
+        Answer, Asked, Ballot, Cell, Content, Declined, ElectorateNumber, Past, Refusal, Request,
+        Standing, Why,
     };
+
+    /// Zero is a delete that leaves a record.
+    impl Content for u64 {
+        fn is_deleted(&self) -> bool {
+            *self == 0
+        }
+    }
 
     const NOW: ElectorateNumber = ElectorateNumber(1);
 
     fn ground(fence: u64, purged: u64) -> Ground {
         let (fence, purged) = (HybridTime(fence), HybridTime(purged));
-        Ground { electorate: NOW, fence, purged }
+        Ground { electorate: NOW, memory: Memory::Whole, fence, purged }
     }
 
     fn at(time: u64) -> Ballot {
@@ -352,6 +413,8 @@ mod tests {
                         accepted.insert(of, acceptor.accepted().cloned());
                     }
                 }
+                let (promised, held, trail) = acceptor.clone().into_parts();
+                prop_assert_eq!(&Acceptor::from_parts(promised, held, trail), &acceptor);
                 prop_assert!(electorate == NOW || acceptor == before);
                 for ballot in accepted.keys() {
                     let Request::Accept { next: None, .. } = &request else { continue };
@@ -402,6 +465,22 @@ mod tests {
     }
 
     #[test]
+    fn who_forgot_its_votes_takes_what_comes_and_has_no_say() {
+        let lost = Ground { memory: Memory::Lost, ..ground(0, 0) };
+        let mut acceptor = Acceptor::default();
+
+        let told = [accept(3, Some(9)), prepare(5), Request::Read, accept(2, None)]
+            .map(|request| ask(&mut acceptor, &lost, request));
+
+        let abstains = |of| Answer::Refused(Refusal { of, why: Why::Abstains });
+        let of = |time| Declined::Accept { ballot: at(time), past: Past::Perhaps };
+        let prepared = Declined::Prepare(at(5));
+        assert_eq!(told, [of(3), prepared, Declined::Read, of(2)].map(abstains));
+        assert_eq!(acceptor.accepted().map(|held| held.ballot), Some(at(3)), "it keeps the latest");
+        assert_eq!(acceptor.promised(), at(3), "it promises nothing");
+    }
+
+    #[test]
     fn only_deletes_below_the_purge_are_erased_and_promises_above_it_are_kept() {
         let deleted = |promised: Option<u64>| {
             let mut acceptor = Acceptor::default();
@@ -410,10 +489,15 @@ mod tests {
         };
         let mut live = Acceptor::default();
         ask(&mut live, &ground(0, 0), accept(3, None));
+        let mut recorded = Acceptor::default();
+        let cell = Cell { content: Some(0), ..Cell::NOTHING };
+        let delete = Request::Accept { ballot: at(4), cell, next: None };
+        ask(&mut recorded, &ground(0, 0), delete);
         let (mut quiet, mut busy, mut later) = (deleted(None), deleted(Some(9)), deleted(None));
 
         assert_eq!(live.erase(&ground(5, 5)), Erasure::Kept);
         assert_eq!(quiet.erase(&ground(5, 5)), Erasure::Gone);
+        assert_eq!(recorded.erase(&ground(5, 5)), Erasure::Gone);
         assert_eq!(busy.erase(&ground(5, 5)), Erasure::Shrunk);
         assert_eq!(later.erase(&ground(3, 3)), Erasure::Kept);
         assert_eq!(busy.promised(), at(9));

@@ -71,10 +71,16 @@ impl Lineage {
     }
 }
 
+/// What a register can hold.
+pub trait Content: Clone + Eq {
+    /// Whether it says that its key was deleted: then a purge may take it away (rule 11).
+    fn is_deleted(&self) -> bool;
+}
+
 /// The register of one key. A deleted key has a cell too: delete is a value (rule 11).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cell<V> {
-    /// What a client sees; `None` if the key is deleted.
+    /// What a client sees; `None` if the key never was, or was deleted.
     #[serde(rename = "v")]
     pub content: Option<V>,
     /// Which operations made it.
@@ -85,6 +91,14 @@ pub struct Cell<V> {
 impl<V> Cell<V> {
     /// A key that never was.
     pub const NOTHING: Self = Self { content: None, lineage: Lineage::EMPTY };
+}
+
+impl<V: Content> Cell<V> {
+    /// Whether it says no more than that there is nothing.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.content.as_ref().is_none_or(Content::is_deleted)
+    }
 }
 
 #[cfg(test)]

@@ -30,12 +30,12 @@ mod proposer;
 pub mod rules;
 mod trail;
 
-pub use acceptor::{Accepted, Acceptor, Effect, Erasure, Ground};
+pub use acceptor::{Accepted, Acceptor, Effect, Erasure, Ground, Memory};
 pub use ballot::{Ballot, Mint};
-pub use cell::{Cell, Lineage};
+pub use cell::{Cell, Content, Lineage};
 pub use electorate::{Electorate, ElectorateNumber};
 pub use message::{Answer, Asked, Declined, Past, Refusal, Request, Standing, Why};
 pub use operation::{Change, Decision, Grant, Intent, Outcome, Seen};
 pub use patience::Patience;
-pub use proposer::{Ballots, Opening, Proposer, Step};
+pub use proposer::{Ballots, Earlier, Opening, Proposer, Step};
 pub use trail::{Adopted, Inquiry, Recollection, Testimony, Trail};

@@ -12,6 +12,12 @@ use super::rules::Kind;
 pub trait Change<V> {
     /// What becomes of `current`; `None` is a key that is deleted or never was.
     fn apply(&self, current: Option<&V>) -> Decision<V>;
+
+    /// Whether what it writes keeps what it replaces, as the head of a versioned object keeps the
+    /// version before (R7).
+    fn keeps_base(&self) -> bool {
+        false
+    }
 }
 
 /// What a change makes of the present content.

@@ -10,7 +10,7 @@ use crate::types::{NodeId, OperationId};
 
 use super::ballot::Ballot;
 use super::cell::{Cell, Lineage};
-use super::electorate::Electorate;
+use super::electorate::{Electorate, ElectorateNumber};
 use super::message::{Answer, Asked, Declined, Past, Refusal, Request, Why};
 use super::operation::{Change, Decision, Grant, Intent, Outcome, Seen};
 use super::promises::{Promises, Standings, Try};
@@ -35,6 +35,17 @@ pub enum Opening {
     Prepared,
 }
 
+/// What is known of an operation that another coordinator may have begun, or this one before it
+/// was restarted: its ballots, stored before the first message of each was sent (rule 7).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Earlier {
+    /// The electorate of all of them. Of another electorate's rounds it can only be proven that
+    /// they took effect, never that they did not.
+    pub electorate: ElectorateNumber,
+    /// The ballots, the earliest first.
+    pub ballots: Vec<Ballot>,
+}
+
 /// What the driver does next.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step<V> {
@@ -45,6 +56,8 @@ pub enum Step<V> {
     /// A majority answered the read and does not agree: prepare now, or wait a little for the
     /// rest.
     Mixed,
+    /// A majority holds now what the operation builds on (R7): prepare again, at once.
+    Settled,
     /// This try is over. Wait (see [`Patience`](super::Patience)), draw a ballot later than
     /// `above`, and try again; or give up.
     Again {
@@ -69,13 +82,19 @@ enum Purpose {
     Apply,
     /// It is what the operation read, or what did not meet its condition.
     Confirm,
+    /// It is what the operation will build on.
+    Settle,
+    /// It is what the operation did not replace, and now never will.
+    Bury,
 }
 
-/// Whether a majority holds the value that a round builds on.
+/// What a round knows of the value that it builds on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Support {
-    Known,
-    Unclear,
+struct Support {
+    /// A majority holds it, as far as telling it goes.
+    told: bool,
+    /// A majority holds it, as far as keeping it goes.
+    kept: bool,
 }
 
 /// Where a round is.
@@ -108,6 +127,8 @@ pub struct Proposer<V, C, R> {
     phase: Phase<V>,
     /// The Accepts that carried its effect.
     tries: Vec<Try>,
+    /// Whether all of them were in this electorate.
+    comparable: bool,
     /// The greatest time that refused it.
     above: HybridTime,
     /// Whether its electorate was found to be over.
@@ -135,9 +156,20 @@ where
             electorate,
             phase: Phase::Idle,
             tries: Vec::new(),
+            comparable: true,
             above: HybridTime(0),
             stale: false,
         }
+    }
+
+    /// The same operation once more, by whoever finds it unfinished: it takes effect once,
+    /// however many see to it. Each of them stores its ballot with the others' before it prepares
+    /// ([`Earlier`]), and gives up if somebody else stored a later one.
+    #[must_use]
+    pub fn repeating(mut self, earlier: Earlier) -> Self {
+        self.comparable = self.rules.holds_evidence(self.electorate.number(), earlier.electorate);
+        self.tries = earlier.ballots.into_iter().map(Try::new).collect();
+        self
     }
 
     /// Its electorate.
@@ -183,10 +215,8 @@ where
         }
         let ballots = Ballots { own: grant.ballot, next };
         let base = Seen { ballot: None, cell: grant.cell };
-        let support = match self.rules.may_tell_mismatch_unasked() {
-            true => Support::Known,
-            false => Support::Unclear,
-        };
+        // Those who promised it had accepted this value last.
+        let support = Support { told: self.rules.may_tell_mismatch_unasked(), kept: true };
         Some(self.propose(ballots, base, support))
     }
 
@@ -284,25 +314,32 @@ where
         }
         let (ballots, base) = (*ballots, standings.highest(&self.rules));
         let holders = standings.holders(base.ballot);
-        let support = match self.rules.may_tell_mismatch(&self.electorate, &holders) {
-            true => Support::Known,
-            false => Support::Unclear,
+        let support = Support {
+            told: self.rules.may_tell_mismatch(&self.electorate, &holders),
+            kept: self.rules.may_keep(&self.electorate, &holders),
         };
         if self.tries.is_empty() {
             return self.propose(ballots, base, support);
         }
         let traces = Traces {
             in_highest: base.cell.lineage.contains(self.operation),
-            denied: self
-                .tries
-                .iter()
-                .all(|past| self.rules.are_enough(&self.electorate, &past.denied)),
+            denied: self.comparable
+                && self
+                    .tries
+                    .iter()
+                    .all(|past| self.rules.are_enough(&self.electorate, &past.denied)),
             adopted: promises.adopted == Adopted::Perhaps,
         };
         match self.rules.judge(traces) {
             // R3 (a): a majority has to hold it before anybody is told.
             Verdict::Applied => self.send_accept(ballots, base.cell, Purpose::Apply),
-            Verdict::NotApplied => self.propose(ballots, base, support),
+            Verdict::NotApplied if self.rules.may_try_again(self.intent.kind()) => {
+                self.propose(ballots, base, support)
+            }
+            Verdict::NotApplied if self.rules.may_deny_unburied() => self.end(Outcome::NotBegun),
+            // R4: it is not tried again. A minority may hold it still, and the next round could
+            // build on that: what was there before goes on top first.
+            Verdict::NotApplied => self.send_accept(ballots, base.cell, Purpose::Bury),
             Verdict::Unclear => self.end(Outcome::Unknown),
         }
     }
@@ -316,14 +353,15 @@ where
             Intent::Change(change) => Some(change.apply(base.cell.content.as_ref())),
         };
         match decision {
+            Some(Decision::Write(_)) if self.keeps_base() && !support.kept => {
+                self.send_accept(ballots, base.cell, Purpose::Settle)
+            }
             Some(Decision::Write(content)) => {
                 let bound = self.rules.lineage_bound();
                 let lineage = base.cell.lineage.extended(self.operation, ballots.own, bound);
                 self.send_accept(ballots, Cell { content, lineage }, Purpose::Apply)
             }
-            None | Some(Decision::Mismatch) if support == Support::Known => {
-                self.end(self.told(base))
-            }
+            None | Some(Decision::Mismatch) if support.told => self.end(self.told(base)),
             // An identity round: what was seen is written to a majority before it is told.
             None | Some(Decision::Mismatch) => {
                 self.send_accept(ballots, base.cell, Purpose::Confirm)
@@ -337,8 +375,14 @@ where
             return Step::Wait;
         }
         let (own, cell) = (round.ballots.own, round.cell.clone());
-        if round.purpose == Purpose::Confirm {
-            return self.end(self.told(Seen { ballot: Some(own), cell }));
+        match round.purpose {
+            Purpose::Confirm => return self.end(self.told(Seen { ballot: Some(own), cell })),
+            Purpose::Bury => return self.end(Outcome::NotBegun),
+            Purpose::Settle => {
+                self.phase = Phase::Idle;
+                return Step::Settled;
+            }
+            Purpose::Apply => {}
         }
         let earned = self.rules.are_enough(&self.electorate, &round.earned);
         let electorate = self.electorate.number();
@@ -421,9 +465,7 @@ where
         }
         self.forget_what_never_was();
         // Evidence of one electorate says nothing to another: a new operation, or unknown.
-        let over =
-            self.stale || !self.tries.is_empty() && !self.rules.may_try_again(self.intent.kind());
-        if over {
+        if self.stale {
             let outcome = self.give_up();
             return self.end(outcome);
         }
@@ -454,6 +496,10 @@ where
 
     fn send(&self, request: Request<V>) -> Step<V> {
         Step::Send(Asked { electorate: self.electorate.number(), request })
+    }
+
+    fn keeps_base(&self) -> bool {
+        matches!(&self.intent, Intent::Change(change) if change.keeps_base())
     }
 
     /// What the client hears of a value that a majority holds.
@@ -599,7 +645,7 @@ mod tests {
         };
 
         assert_eq!(told(None), (None, Outcome::Unknown), "the third may have taken it in");
-        assert_eq!(told(Some(accepted(at(1)))).0, Some(Outcome::Unknown));
+        assert_eq!(told(Some(accepted(at(1)))), (None, Outcome::Unknown));
         let nobody = told(Some(refused(at(1), Past::Never, at(8))));
         assert_eq!(nobody, (None, Outcome::NotBegun));
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::causality::HybridTime;
 use crate::types::NodeId;
 
-use super::acceptor::Ground;
+use super::acceptor::{Ground, Memory};
 use super::ballot::Ballot;
 use super::electorate::{Electorate, ElectorateNumber};
 use super::trail::Recollection;
@@ -93,6 +93,11 @@ pub trait Rules {
         own == asked
     }
 
+    /// Rule 9: who may have forgotten votes has none.
+    fn votes(&self, memory: Memory) -> bool {
+        memory == Memory::Whole
+    }
+
     /// R3: an acceptor says "never" only of what it would remember.
     fn denies(&self, recollection: Recollection) -> bool {
         let Recollection { present, past, dropped } = recollection;
@@ -142,6 +147,17 @@ pub trait Rules {
         electorate.is_majority(same)
     }
 
+    /// R7: what keeps what it replaces, as a head keeps the version before, is built on a value
+    /// only if those who hold it are a majority; else that value is first written to one.
+    fn may_keep(&self, electorate: &Electorate, same: &BTreeSet<NodeId>) -> bool {
+        electorate.is_majority(same)
+    }
+
+    /// Rule 7: operations' evidence counts in the electorate only that it was gathered in.
+    fn holds_evidence(&self, own: ElectorateNumber, then: ElectorateNumber) -> bool {
+        own == then
+    }
+
     /// R6: a failed condition found by a promise that came with an earlier acceptance is not
     /// answered before its value was written again.
     fn may_tell_mismatch_unasked(&self) -> bool {
@@ -164,10 +180,17 @@ pub trait Rules {
         electorate.is_everybody(&denied.union(untouched).copied().collect())
     }
 
-    /// R4: what is tried again after its value was sent, besides reads: only what does not
-    /// depend on what it replaces.
+    /// R4: what is tried again after its value was sent, besides reads, once it is proven that it
+    /// did not take effect: only what does not depend on what it replaces. A change is told as not
+    /// begun.
     fn may_try_again(&self, kind: Kind) -> bool {
         kind != Kind::Change
+    }
+
+    /// A change that is proven not to have taken effect may still be held by a minority, on which
+    /// a later round can build: it is told so when a majority holds what it would have replaced.
+    fn may_deny_unburied(&self) -> bool {
+        false
     }
 
     /// R3: whether an earlier try took effect.

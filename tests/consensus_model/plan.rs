@@ -13,21 +13,35 @@ use crate::history::Does;
 use crate::world::World;
 
 /// The content of a key.
-pub(crate) type Content = u8;
-
-/// If the content is `from`, make it `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Swap {
-    pub(crate) from: Option<Content>,
-    pub(crate) to: Option<Content>,
+pub(crate) struct Content(pub(crate) u8);
+
+impl quorate::consensus::Content for Content {
+    fn is_deleted(&self) -> bool {
+        false
+    }
 }
 
-impl Change<Content> for Swap {
+/// A write that depends on what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Edit {
+    /// If the content is `from`, make it `to`.
+    Swap { from: Option<Content>, to: Option<Content> },
+    /// A new version, on top of whatever is there.
+    Version(Content),
+}
+
+impl Change<Content> for Edit {
     fn apply(&self, current: Option<&Content>) -> Decision<Content> {
-        match current.copied() == self.from {
-            true => Decision::Write(self.to),
-            false => Decision::Mismatch,
+        match *self {
+            Self::Swap { from, to } if current.copied() == from => Decision::Write(to),
+            Self::Swap { .. } => Decision::Mismatch,
+            Self::Version(to) => Decision::Write(Some(to)),
         }
+    }
+
+    fn keeps_base(&self) -> bool {
+        matches!(self, Self::Version(_))
     }
 }
 
@@ -42,12 +56,14 @@ pub(crate) enum Start {
     Full,
     /// With the grant that this operation of the same coordinator earned.
     Granted(usize),
+    /// As this operation once more, by another coordinator that knows its ballots.
+    Repeats(usize),
 }
 
 /// One operation of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Op {
-    pub(crate) intent: Intent<Content, Swap>,
+    pub(crate) intent: Intent<Content, Edit>,
     pub(crate) start: Start,
     /// It begins when this one is over.
     pub(crate) after: Option<usize>,
@@ -76,8 +92,11 @@ impl Op {
         match self.intent {
             Intent::Read => Does::Read,
             Intent::Write(None) => Does::Write(0),
-            Intent::Write(Some(to)) => Does::Write(to),
-            Intent::Change(Swap { from, to }) => Does::Swap { from: number(from), to: number(to) },
+            Intent::Write(Some(to)) => Does::Write(to.0),
+            Intent::Change(Edit::Version(to)) => Does::Write(to.0),
+            Intent::Change(Edit::Swap { from, to }) => {
+                Does::Swap { from: number(from), to: number(to) }
+            }
         }
     }
 
@@ -106,33 +125,44 @@ impl Op {
 pub(crate) const fn number(content: Option<Content>) -> u8 {
     match content {
         None => 0,
-        Some(content) => content,
+        Some(content) => content.0,
     }
 }
 
-const fn op(intent: Intent<Content, Swap>, start: Start) -> Op {
+const fn op(intent: Intent<Content, Edit>, start: Start) -> Op {
     let (patience, reach) = (Patience::Endless, EVERYWHERE);
     Op { intent, start, after: None, times: (1, 1), tries: 1, patience, reach }
 }
 
-pub(crate) const fn blind(to: Content) -> Op {
-    op(Intent::Write(Some(to)), Start::Blind)
+pub(crate) const fn blind(to: u8) -> Op {
+    op(Intent::Write(Some(Content(to))), Start::Blind)
 }
 
-pub(crate) const fn put(to: Content) -> Op {
-    op(Intent::Write(Some(to)), Start::Full)
+pub(crate) const fn put(to: u8) -> Op {
+    op(Intent::Write(Some(Content(to))), Start::Full)
 }
 
 pub(crate) const fn delete() -> Op {
     op(Intent::Write(None), Start::Blind)
 }
 
-pub(crate) const fn swap(from: Content, to: Content) -> Op {
-    op(Intent::Change(Swap { from: Some(from), to: Some(to) }), Start::Full)
+pub(crate) const fn swap(from: u8, to: u8) -> Op {
+    let (from, to) = (Some(Content(from)), Some(Content(to)));
+    op(Intent::Change(Edit::Swap { from, to }), Start::Full)
 }
 
-pub(crate) const fn create(to: Content) -> Op {
-    op(Intent::Change(Swap { from: None, to: Some(to) }), Start::Full)
+/// Puts a version of an object that keeps the one before.
+pub(crate) const fn version(to: u8) -> Op {
+    op(Intent::Change(Edit::Version(Content(to))), Start::Full)
+}
+
+/// The first operation again, by a coordinator that found it unfinished.
+pub(crate) const fn repeated(op: Op) -> Op {
+    Op { start: Start::Repeats(0), after: None, tries: 1, patience: Patience::Endless, ..op }
+}
+
+pub(crate) const fn create(to: u8) -> Op {
+    op(Intent::Change(Edit::Swap { from: None, to: Some(Content(to)) }), Start::Full)
 }
 
 pub(crate) const fn read() -> Op {
@@ -174,6 +204,15 @@ pub(crate) struct Plan {
     pub(crate) grants: Option<u64>,
     /// Up to which time deletes are purged.
     pub(crate) floor: Option<u64>,
+    /// Whether node 1 loses its disk, once, at any time; it is rebuilt in a later electorate of
+    /// the same owners.
+    pub(crate) wiped: bool,
+    /// The operation that is over before it does, if not at any time.
+    pub(crate) wiped_after: Option<usize>,
+    /// Whether contents are versions, and nodes keep those that were replaced in rows.
+    pub(crate) versioned: bool,
+    /// Whether the first operation was over before the key's bucket was strong.
+    pub(crate) legacy: bool,
     /// How the layout changes from nodes 1, 2, 3 to nodes 2, 3, 4.
     pub(crate) change: Option<Transfer>,
     /// What must be seen somewhere, or the plan is about nothing.
@@ -204,6 +243,10 @@ impl Plan {
             trail: 8,
             grants: None,
             floor: None,
+            wiped: false,
+            wiped_after: None,
+            versioned: false,
+            legacy: false,
             change: None,
             sometimes: Vec::new(),
             mutation: None,
@@ -223,6 +266,7 @@ impl Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Mutation {
     BallotComesTwice,
+    PromiseGoesBack,
     AcceptIgnoresPromise,
     PromiseNotStored,
     AcceptNotStored,
@@ -254,12 +298,24 @@ pub(crate) enum Mutation {
     ChangeBeforeTransfer,
     CopyBeforeFence,
     PromisesNotCopied,
+    WipedVotes,
+    RebuiltByFence,
+    RebuiltTooSoon,
+    RebuiltFromOne,
+    RebuiltWithoutFloor,
+    EvidenceOfAnotherElectorate,
+    VersionBuiltOnMinority,
+    EraOverlooked,
+    SilenceTakenForUnsent,
+    DeniedUnburied,
+    EarlierBallotsForgotten,
 }
 
 impl Mutation {
     /// Every one.
     pub(crate) const ALL: &[Self] = &[
         Self::BallotComesTwice,
+        Self::PromiseGoesBack,
         Self::AcceptIgnoresPromise,
         Self::PromiseNotStored,
         Self::AcceptNotStored,
@@ -291,6 +347,17 @@ impl Mutation {
         Self::ChangeBeforeTransfer,
         Self::CopyBeforeFence,
         Self::PromisesNotCopied,
+        Self::WipedVotes,
+        Self::RebuiltByFence,
+        Self::RebuiltTooSoon,
+        Self::RebuiltFromOne,
+        Self::RebuiltWithoutFloor,
+        Self::EvidenceOfAnotherElectorate,
+        Self::VersionBuiltOnMinority,
+        Self::EraOverlooked,
+        Self::SilenceTakenForUnsent,
+        Self::DeniedUnburied,
+        Self::EarlierBallotsForgotten,
     ];
 }
 
@@ -323,6 +390,10 @@ pub(crate) const fn node(name: u8) -> NodeId {
 }
 
 impl Rules for Bent {
+    fn may_promise(&self, ballot: Ballot, position: Position) -> bool {
+        Binding.may_promise(ballot, position) || self.is(Mutation::PromiseGoesBack)
+    }
+
     fn may_accept(&self, ballot: Ballot, position: Position) -> bool {
         let promise = ballot >= position.promised || self.is(Mutation::AcceptIgnoresPromise);
         promise && ballot >= position.accepted
@@ -335,6 +406,18 @@ impl Rules for Bent {
 
     fn serves(&self, own: ElectorateNumber, asked: ElectorateNumber) -> bool {
         own == asked || asked < own && self.is(Mutation::OldElectorateServed)
+    }
+
+    fn holds_evidence(&self, own: ElectorateNumber, then: ElectorateNumber) -> bool {
+        own == then || self.is(Mutation::EvidenceOfAnotherElectorate)
+    }
+
+    fn may_keep(&self, electorate: &Electorate, same: &BTreeSet<NodeId>) -> bool {
+        Binding.may_keep(electorate, same) || self.is(Mutation::VersionBuiltOnMinority)
+    }
+
+    fn may_deny_unburied(&self) -> bool {
+        self.is(Mutation::DeniedUnburied)
     }
 
     fn denies(&self, recollection: Recollection) -> bool {
@@ -371,9 +454,11 @@ impl Rules for Bent {
     }
 
     fn outranks(&self, one: Option<Ballot>, other: Option<Ballot>) -> bool {
-        match self.is(Mutation::BuildsOnLeast) {
-            true => one < other,
-            false => Binding.outranks(one, other),
+        let time = |ballot: Option<Ballot>| ballot.map(|ballot| (ballot.time, ballot));
+        match self.mutation {
+            Some(Mutation::BuildsOnLeast) => one < other,
+            Some(Mutation::EraOverlooked) => time(one) > time(other),
+            _ => Binding.outranks(one, other),
         }
     }
 

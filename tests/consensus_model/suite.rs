@@ -3,7 +3,8 @@
 use quorate::consensus::{Acceptor, Outcome};
 
 use crate::plan::{
-    Mutation, Plan, Sight, Transfer, blind, create, delete, granted, identity, put, read, swap,
+    Mutation, Plan, Sight, Transfer, blind, create, delete, granted, identity, put, read, repeated,
+    swap, version,
 };
 use crate::world::Node;
 
@@ -13,6 +14,8 @@ pub(crate) fn plans() -> Vec<Plan> {
     plans.extend(tried_again());
     plans.extend(granted_and_purged());
     plans.extend(layout_changes());
+    plans.extend(rebuilt());
+    plans.extend(versioned_and_legacy());
     for plan in &mut plans {
         plan.sometimes = sometimes(plan.name);
     }
@@ -128,7 +131,10 @@ fn tried_again() -> Vec<Plan> {
         Plan {
             duplicates: true,
             time_max: 2,
-            ..plan("blind put tried again, swap, duplicates", &[blind(1).tried_twice(), swap(1, 2)])
+            ..plan(
+                "blind put tried again, swap, duplicates",
+                &[blind(1).tried_twice(), swap(1, 2).reaching(0b011)],
+            )
         },
         plan("create tried again, swap", &[create(1).tried_twice(), swap(1, 2)]),
     ]
@@ -205,9 +211,102 @@ fn layout_changes() -> Vec<Plan> {
     ]
 }
 
+/// A node loses its disk (rule 9), and operations that somebody else finishes (rule 7).
+fn rebuilt() -> Vec<Plan> {
+    let plan = Plan::new;
+    vec![
+        Plan {
+            wiped: true,
+            ..plan(
+                "a wiped node, blind put, read",
+                &[blind(1).reaching(0b011), read().reaching(0b101)],
+            )
+        },
+        Plan {
+            wiped: true,
+            ..plan(
+                "a wiped node, put, blind put",
+                &[put(1).at((3, 3)).reaching(0b101), blind(2).at((2, 2)).reaching(0b011)],
+            )
+        },
+        Plan {
+            wiped: true,
+            wiped_after: Some(2),
+            floor: Some(2),
+            ..plan(
+                "put, read, delete, purge, a wiped node",
+                &[blind(1), read().after(0).reaching(0b110), delete().at((2, 2)).after(1)],
+            )
+        },
+        plan(
+            "a put that another finishes, swap",
+            &[
+                put(1).reaching(0b011),
+                repeated(put(1)).at((2, 2)).reaching(0b110),
+                swap(1, 2).at((3, 3)).reaching(0b101),
+            ],
+        ),
+        plan(
+            "a create that another finishes, swap",
+            &[
+                create(1).reaching(0b011),
+                repeated(create(1)).at((2, 2)).reaching(0b110),
+                swap(1, 2).at((3, 3)).reaching(0b101),
+            ],
+        ),
+        plan(
+            "read, blind put, a put that another finishes",
+            &[
+                blind(1).reaching(0b011),
+                repeated(put(1)).at((3, 3)).after(3),
+                read().reaching(0b011),
+                blind(3).at((2, 2)).after(2).reaching(0b110),
+            ],
+        ),
+        Plan {
+            wiped: true,
+            wiped_after: Some(3),
+            ..plan(
+                "read, blind put, a wiped node, a put that another finishes",
+                &[
+                    blind(1).reaching(0b011),
+                    repeated(put(1)).at((3, 3)).after(3).reaching(0b101),
+                    read().reaching(0b011),
+                    blind(3).at((2, 2)).after(2).reaching(0b110),
+                ],
+            )
+        },
+    ]
+}
+
+/// Heads that keep the version before (R7), and keys from before their bucket was strong
+/// (rule 13).
+fn versioned_and_legacy() -> Vec<Plan> {
+    let plan = Plan::new;
+    vec![
+        Plan {
+            versioned: true,
+            ..plan("two versions", &[version(1).at((1, 2)), version(2).at((1, 2))])
+        },
+        Plan {
+            versioned: true,
+            ..plan("three versions", &[version(1), version(2).at((2, 2)), version(3).at((2, 2))])
+        },
+        Plan {
+            legacy: true,
+            ..plan("a key from before, blind put, read", &[put(1), blind(2).at((2, 2)), read()])
+        },
+        Plan {
+            legacy: true,
+            ..plan("a key from before, swap, create", &[put(1), swap(1, 2).at((2, 2)), create(3)])
+        },
+    ]
+}
+
 /// Each planted fault, and the plan that finds it.
 pub(crate) const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::BallotComesTwice, "two blind puts"),
+    (Mutation::PromiseGoesBack, "two creates"),
     (Mutation::AcceptIgnoresPromise, "two creates"),
     (Mutation::PromiseNotStored, "two creates on two nodes"),
     (Mutation::AcceptNotStored, "one blind put"),
@@ -226,7 +325,7 @@ pub(crate) const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::AdoptionOverlooked, "blind put tried again, swap, blind put"),
     (Mutation::DroppedTrailDenied, "blind put cut short, read, blind put, short memory"),
     (Mutation::PresentDenied, "blind put cut short, anti-entropy, read, blind put"),
-    (Mutation::PastDenied, "blind put tried again, swap, duplicates"),
+    (Mutation::PastDenied, "read, blind put, a put that another finishes"),
     (Mutation::ChangeTriedAgain, "create tried again, swap"),
     (Mutation::FloorRaisedAlone, "purge, put, delete"),
     (Mutation::ProofBeforeFence, "purge, put, delete"),
@@ -238,6 +337,20 @@ pub(crate) const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::ChangeBeforeTransfer, "layout change by rounds, put"),
     (Mutation::CopyBeforeFence, "layout change by copies, put"),
     (Mutation::PromisesNotCopied, "layout change by copies, grant, put, swap"),
+    (Mutation::WipedVotes, "a wiped node, blind put, read"),
+    (Mutation::RebuiltByFence, "a wiped node, put, blind put"),
+    (Mutation::RebuiltTooSoon, "a wiped node, blind put, read"),
+    (Mutation::RebuiltFromOne, "a wiped node, blind put, read"),
+    (Mutation::RebuiltWithoutFloor, "put, read, delete, purge, a wiped node"),
+    (
+        Mutation::EvidenceOfAnotherElectorate,
+        "read, blind put, a wiped node, a put that another finishes",
+    ),
+    (Mutation::EarlierBallotsForgotten, "read, blind put, a put that another finishes"),
+    (Mutation::VersionBuiltOnMinority, "two versions"),
+    (Mutation::EraOverlooked, "a key from before, blind put, read"),
+    (Mutation::SilenceTakenForUnsent, "one blind put"),
+    (Mutation::DeniedUnburied, "create tried again, swap"),
     (Mutation::FastReadOfOldOwners, "layout change by rounds, put, read of old owners"),
 ];
 

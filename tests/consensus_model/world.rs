@@ -8,21 +8,24 @@ use std::sync::Arc;
 
 use quorate::causality::HybridTime;
 use quorate::consensus::{
-    Acceptor, Answer, Asked, Ballot, Ballots, Effect, Electorate, ElectorateNumber, Erasure, Grant,
-    Ground, Intent, Opening, Outcome, Proposer, Request, Standing, Step,
+    Acceptor, Answer, Asked, Ballot, Ballots, Earlier, Effect, Electorate, ElectorateNumber,
+    Erasure, Grant, Ground, Intent, Memory, Opening, Outcome, Proposer, Request, Standing, Step,
 };
 use quorate::types::OperationId;
 use stateright::{Model, Property};
 
 use crate::history::{Does, Event, Told, is_linearizable};
 use crate::plan::{
-    Bent, Content, EVERYWHERE, Mutation, Patience, Plan, Start, Swap, Transfer, node, number,
+    Bent, Content, EVERYWHERE, Edit, Mutation, Patience, Plan, Start, Transfer, node, number,
 };
+
+/// Up to where a rebuilding that goes by fences raises them.
+const REBUILT_FENCE: HybridTime = HybridTime(1);
 
 /// The property that every plan keeps.
 pub(crate) const NOTHING_BROKEN: &str = "nothing is broken";
 
-type Coordinator = Proposer<Content, Swap, Bent>;
+type Coordinator = Proposer<Content, Edit, Bent>;
 
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +41,8 @@ pub(crate) enum Message {
 pub(crate) struct Node {
     pub(crate) ground: Ground,
     pub(crate) acceptor: Acceptor<Content>,
+    /// The versions that it keeps beside the present one, a bit each.
+    rows: u8,
     /// What a crash leaves, where that is not what is in memory: only broken rules do that.
     disk: Option<Acceptor<Content>>,
     /// Answers that wait for the disk.
@@ -64,6 +69,8 @@ enum Pause {
 struct Client {
     /// What was over when it began.
     after: u16,
+    /// When its first ballot was drawn.
+    began: u64,
     stage: Stage,
 }
 
@@ -86,6 +93,7 @@ pub(crate) enum Breach {
     TwoValuesOfOneBallot,
     NoChain,
     WentBack,
+    VersionLost,
 }
 
 /// A state of the model.
@@ -102,6 +110,7 @@ pub(crate) struct World {
     touched: u8,
     replays: u8,
     proven: bool,
+    wiped: bool,
     /// The latest electorate that was decided.
     decided: u64,
     /// What was copied from each old owner.
@@ -155,6 +164,8 @@ pub(crate) enum Action {
     Learn(u8),
     Copy(u8),
     Install,
+    Wipe,
+    Rebuild,
 }
 
 impl Plan {
@@ -166,6 +177,7 @@ impl Plan {
         let set = |names: [u8; 3]| names.into_iter().map(node).collect::<BTreeSet<_>>();
         let id = ElectorateNumber(number);
         match number {
+            _ if self.wiped => Electorate::new(id, set([1, 2, 3])),
             1 => Electorate::new(id, set([1, 2, 3])),
             2 => Electorate::joint(id, set([1, 2, 3]), set([2, 3, 4])),
             _ => Electorate::new(id, set([2, 3, 4])),
@@ -187,12 +199,25 @@ impl Plan {
         Ballots { own, next }
     }
 
+    /// Whether another coordinator may finish the operation.
+    fn is_repeated(&self, op: usize) -> bool {
+        self.ops.iter().any(|other| other.start == Start::Repeats(op))
+    }
+
     fn begin(&self, world: &mut World, op: usize, time: u64, electorate: u64) {
         let plan = self.ops[op];
-        let id = OperationId::from_bytes([op as u8 + 1; 16]);
+        let named = if let Start::Repeats(first) = plan.start { first } else { op };
+        let id = OperationId::from_bytes([named as u8 + 1; 16]);
         let electors = Arc::new(self.electorate(electorate));
         let mut coordinator = Proposer::new(self.rules(), id, plan.intent, electors);
         let ballots = self.ballots(op, 0, time);
+        if let Start::Repeats(first) = plan.start
+            && !self.broken(Mutation::EarlierBallotsForgotten)
+        {
+            let ballots = vec![self.ballots(first, 0, world.clients[first].began).own];
+            let electorate = ElectorateNumber(1);
+            coordinator = coordinator.repeating(Earlier { electorate, ballots });
+        }
         let grant = match plan.start {
             Start::Granted(earlier) => match &mut world.clients[earlier].stage {
                 Stage::Over { grant, .. } => grant.take(),
@@ -207,9 +232,10 @@ impl Plan {
         let step = resumed.unwrap_or_else(|| match plan.start {
             Start::Read => coordinator.read(),
             Start::Blind => coordinator.write_blind(ballots),
-            Start::Full | Start::Granted(_) => coordinator.prepare(ballots),
+            Start::Full | Start::Granted(_) | Start::Repeats(_) => coordinator.prepare(ballots),
         });
-        world.clients[op].after = world.over();
+        world.clients[op].after = world.over(self);
+        world.clients[op].began = time;
         let stage = Stage::Running { coordinator, tries: 1, drawn: time, pause: None };
         world.clients[op].stage = stage;
         world.urgent = Some(op);
@@ -240,7 +266,7 @@ impl Plan {
         };
         match step {
             Step::Wait => {}
-            Step::Mixed => *pause = Some(Pause::Mixed),
+            Step::Mixed | Step::Settled => *pause = Some(Pause::Mixed),
             Step::Again { above, opening } => {
                 *pause = Some(Pause::Again { above: above.0, opening });
             }
@@ -270,6 +296,13 @@ impl Plan {
             Message::Request { to, from, asked } => {
                 world.touched = world.touched.max(*to);
                 let Some(answer) = self.ask(world, *to, *from, asked.clone()) else { return };
+                if let (Some(op), Fate::Lost) = (*from, fate)
+                    && self.broken(Mutation::SilenceTakenForUnsent)
+                    && let Stage::Running { coordinator, .. } = &mut world.clients[op].stage
+                {
+                    let step = coordinator.unsent(node(*to));
+                    return self.follow(world, op, step);
+                }
                 let Some(from) = from.filter(|_| fate == Fate::Heard) else { return };
                 match self.delayed {
                     true => {
@@ -317,6 +350,17 @@ impl Plan {
         let answer = effect.into_answer();
         let now = (place.acceptor.promised(), place.acceptor.accepted().map(|at| at.ballot));
         let was = (before.promised(), before.accepted().map(|at| at.ballot));
+        let held = |acceptor: &Acceptor<Content>| {
+            acceptor.accepted().map(|at| (at.cell.lineage.writer(), at.cell.content))
+        };
+        // The same version under another ballot is no new one (R7).
+        if self.versioned
+            && let (Some((old, Some(content))), Some((new, _))) =
+                (held(&before), held(&place.acceptor))
+            && old != new
+        {
+            place.rows |= 1 << content.0;
+        }
         if now.0 < was.0 || now.1 < was.1 || Some(now.0) < now.1 {
             world.breach.get_or_insert(Breach::WentBack);
         }
@@ -356,9 +400,21 @@ impl Plan {
             Action::Prove => world.proven = true,
             Action::Purge(name) => self.purge(world, name, self.floor?),
             Action::Decide => world.decided += 1,
+            Action::Learn(name) if self.broken(Mutation::RebuiltByFence) => {
+                world.nodes[at(name)].ground.fence = REBUILT_FENCE;
+            }
             Action::Learn(name) => {
                 world.nodes[at(name)].ground.electorate = ElectorateNumber(world.decided);
             }
+            Action::Wipe => {
+                world.wiped = true;
+                let voting = self.broken(Mutation::WipedVotes);
+                let memory = if voting { Memory::Whole } else { Memory::Lost };
+                let ground = Ground { memory, ..self.ground() };
+                let acceptor = Acceptor::default();
+                world.nodes[0] = Node { ground, acceptor, rows: 0, disk: None, held: Vec::new() };
+            }
+            Action::Rebuild => self.rebuild(world),
             Action::Copy(name) => {
                 let node = &world.nodes[at(name)];
                 let standing = node.acceptor.standing(&node.ground);
@@ -411,12 +467,17 @@ impl Plan {
         let fenced = world.all_fenced() || self.broken(Mutation::ProofBeforeFence);
         let held = |node: &Node| node.acceptor.accepted().map(|at| at.ballot);
         let old = world.nodes.iter().filter_map(held).find(|at| at.time.0 <= floor);
-        !world.proven && fenced && world.nodes.iter().all(|node| old.is_none() || held(node) == old)
+        let whole = world.nodes.iter().all(|node| node.ground.memory == Memory::Whole);
+        !world.proven
+            && whole
+            && fenced
+            && world.nodes.iter().all(|node| old.is_none() || held(node) == old)
     }
 
     fn may_decide(&self, world: &World) -> bool {
         let transferred = match self.change {
-            None => return false,
+            None if !self.wiped => return false,
+            None => false,
             Some(Transfer::Round(op)) => matches!(
                 world.clients[op].stage,
                 Stage::Over { outcome: Outcome::Read(_), electorate: 2, .. }
@@ -430,7 +491,8 @@ impl Plan {
             }),
         };
         match world.decided {
-            1 => true,
+            1 => self.change.is_some() || world.wiped && !self.broken(Mutation::RebuiltByFence),
+            2 if self.change.is_none() => false,
             2 => transferred || self.broken(Mutation::ChangeBeforeTransfer),
             _ => false,
         }
@@ -465,10 +527,105 @@ impl Plan {
         }
     }
 
+    /// The wiped node takes what the others held and votes again.
+    fn rebuild(&self, world: &mut World) {
+        let copied = world.copied.iter().flatten().map(|(standing, _)| standing.clone());
+        let held = copied.max_by_key(Standing::ballot);
+        if !self.broken(Mutation::RebuiltWithoutFloor) {
+            self.take_floor(world, held.as_ref().and_then(Standing::ballot));
+        }
+        let number = ElectorateNumber(world.decided);
+        world.nodes[0].ground.electorate = world.nodes[0].ground.electorate.max(number);
+        if let Some(Standing::Held { ballot, cell }) = held {
+            let request = Request::Accept { ballot, cell, next: None };
+            let electorate = world.nodes[0].ground.electorate;
+            self.ask(world, 1, None, Asked { electorate, request });
+        }
+        world.nodes[0].ground.memory = Memory::Whole;
+        if self.broken(Mutation::RebuiltByFence) {
+            world.nodes[0].ground.fence = REBUILT_FENCE;
+        }
+        world.copied = [None, None, None];
+    }
+
+    /// Rule 11, of the wiped node: what the others closed is closed here too, and what came to it
+    /// meanwhile and was purged by them goes.
+    fn take_floor(&self, world: &mut World, theirs: Option<Ballot>) {
+        let of = |place: usize| world.nodes[place].ground;
+        let fence = of(1).fence.max(of(2).fence);
+        let purged = of(1).purged.max(of(2).purged);
+        let own = &mut world.nodes[0];
+        own.ground = Ground { fence, purged, ..own.ground };
+        let old = own.acceptor.accepted().is_some_and(|held| held.ballot.time <= purged);
+        if old && theirs.is_none() {
+            own.acceptor = Acceptor::default();
+        }
+    }
+
+    fn ground(&self) -> Ground {
+        let none = HybridTime(0);
+        let (electorate, memory) = (ElectorateNumber(1), Memory::Whole);
+        Ground { electorate, memory, fence: none, purged: none }
+    }
+
+    /// What the nodes hold of a key that was written before its bucket was strong: the first two
+    /// took a write that was acknowledged, with a stamp from the future.
+    fn acceptors(&self) -> Vec<Acceptor<Content>> {
+        let count = usize::from(self.node_count());
+        if !self.legacy {
+            return vec![Acceptor::default(); count];
+        }
+        let stamp = |time| Ballot { time: HybridTime(time), node: node(0x20), ..Ballot::NONE };
+        let written = [(9, 1), (9, 1), (1, 7)];
+        written
+            .map(|(time, content)| Acceptor::legacy(stamp(time), Some(Content(content))))
+            .to_vec()
+    }
+
+    fn wipe_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if !self.wiped {
+            return;
+        }
+        if !world.wiped {
+            let over = |op: usize| matches!(world.clients[op].stage, Stage::Over { .. });
+            if self.wiped_after.is_none_or(over) {
+                actions.push(Action::Wipe);
+            }
+            return;
+        }
+        let fences = self.broken(Mutation::RebuiltByFence);
+        for name in [2, 3] {
+            let (place, at) = (&world.nodes[usize::from(name - 1)], usize::from(name - 1));
+            let behind = place.ground.electorate.0 < world.decided;
+            if behind && !fences || fences && place.ground.fence < REBUILT_FENCE {
+                actions.push(Action::Learn(name));
+            } else if world.nodes[0].ground.memory == Memory::Lost
+                && world.copied[at].is_none()
+                && (world.decided == 2 || fences)
+            {
+                actions.push(Action::Copy(name));
+            }
+            if behind && self.broken(Mutation::RebuiltTooSoon) && world.copied[at].is_none() {
+                actions.push(Action::Copy(name));
+            }
+        }
+        let needed = if self.broken(Mutation::RebuiltFromOne) { 1 } else { 2 };
+        let lost = world.nodes[0].ground.memory == Memory::Lost;
+        if lost && world.copied.iter().flatten().count() >= needed {
+            actions.push(Action::Rebuild);
+        }
+    }
+
     fn op_actions(&self, world: &World, op: usize, actions: &mut Vec<Action>) {
         let (client, plan) = (&world.clients[op], self.ops[op]);
         match &client.stage {
             Stage::Waiting => {
+                let begun = |first: usize| !matches!(world.clients[first].stage, Stage::Waiting);
+                if let Start::Repeats(first) = plan.start
+                    && !begun(first)
+                {
+                    return;
+                }
                 let ready = plan.after.is_none_or(|earlier| {
                     matches!(world.clients[earlier].stage, Stage::Over { .. })
                 });
@@ -535,7 +692,10 @@ impl Plan {
 
     /// Of nodes that are alike, the first hears first.
     fn may_touch(&self, world: &World, name: u8) -> bool {
-        let alike = self.change.is_none() && self.ops.iter().all(|op| op.reach == EVERYWHERE);
+        let alike = self.change.is_none()
+            && !self.wiped
+            && !self.legacy
+            && self.ops.iter().all(|op| op.reach == EVERYWHERE);
         !alike || name <= world.touched + 1
     }
 
@@ -552,7 +712,8 @@ impl Plan {
                 if node.ground.fence.0 < floor && !self.broken(Mutation::FloorRaisedAlone) {
                     actions.push(Action::Fence(name));
                 }
-                if node.ground.purged.0 < floor && self.may_purge(world) {
+                let whole = node.ground.memory == Memory::Whole;
+                if node.ground.purged.0 < floor && whole && self.may_purge(world) {
                     actions.push(Action::Purge(name));
                 }
             }
@@ -573,7 +734,8 @@ impl Plan {
         if self.may_decide(world) {
             actions.push(Action::Decide);
         }
-        if world.copied.iter().flatten().count() >= 2 {
+        self.wipe_actions(world, actions);
+        if self.change.is_some() && world.copied.iter().flatten().count() >= 2 {
             actions.push(Action::Install);
         }
     }
@@ -614,6 +776,7 @@ impl Plan {
                     || self.broken(Mutation::FenceForgotten)
                     || self.broken(Mutation::ReplayIgnoresPromise)
                     || place.disk.is_some()
+                    || self.wiped && !world.wiped && *to == 1
                 {
                     return true;
                 }
@@ -632,13 +795,18 @@ impl World {
     }
 
     /// The operations of which something certain is known.
-    fn over(&self) -> u16 {
-        let certain = |client: &Client| match &client.stage {
+    fn over(&self, plan: &Plan) -> u16 {
+        let certain = |op: usize, client: &Client| match &client.stage {
+            Stage::Over { outcome: Outcome::NotBegun, .. } => !plan.is_repeated(op),
             Stage::Over { outcome, .. } => !matches!(outcome, Outcome::Unknown),
             _ => false,
         };
-        let clients = self.clients.iter().enumerate().filter(|(_, client)| certain(client));
-        clients.fold(0, |mask, (op, _)| mask | 1 << op)
+        let clients = self.clients.iter().enumerate().filter(|(op, client)| certain(*op, client));
+        let first = |op: usize| match plan.ops[op].start {
+            Start::Repeats(first) => first,
+            _ => op,
+        };
+        clients.fold(0, |mask, (op, _)| mask | 1 << op | 1 << first(op))
     }
 
     /// Whether everything that was told, and a read by a new client of any majority now, can be
@@ -656,16 +824,33 @@ impl World {
                 Outcome::NotBegun => Told::Nothing,
             },
         };
-        let events = plan.ops.iter().zip(&self.clients).map(|(op, client)| {
+        let events = plan.ops.iter().zip(&self.clients).enumerate().map(|(at, (op, client))| {
             let told = match (told(client), op.intent) {
                 (Told::Open, Intent::Read) => Told::Nothing,
+                // Somebody else may finish it: only the last to see to it can tell.
+                (Told::Nothing, _) if plan.is_repeated(at) => Told::Open,
                 (told, _) => told,
             };
             Event { does: op.does(), told, after: client.after }
         });
         let mut history: Vec<Event> = events.collect();
-        let reads = self.hidden_reads();
-        let after = self.over();
+        // What is told of an operation twice is told of one operation.
+        for (op, plan) in plan.ops.iter().enumerate() {
+            let Start::Repeats(first) = plan.start else { continue };
+            if let Stage::Over { outcome, .. } = &self.clients[op].stage {
+                match (outcome, history[first].told) {
+                    (Outcome::NotBegun, Told::Applied) => {
+                        self.breach.get_or_insert(Breach::NotLinearizable);
+                    }
+                    (Outcome::Applied, _) => history[first].told = Told::Applied,
+                    (Outcome::NotBegun, _) => history[first].told = Told::Nothing,
+                    _ => {}
+                }
+            }
+            history[op].told = Told::Nothing;
+        }
+        let reads = self.hidden_reads(plan);
+        let after = self.over(plan);
         let fine = reads.into_iter().all(|saw| {
             history.push(Event { does: Does::Read, told: Told::Saw(saw), after });
             let fine = is_linearizable(&history);
@@ -678,8 +863,11 @@ impl World {
     }
 
     /// What new rounds would find now, each through another majority of the latest electorate.
-    fn hidden_reads(&self) -> BTreeSet<u8> {
+    fn hidden_reads(&self, plan: &Plan) -> BTreeSet<u8> {
+        let joint = self.decided == 2 && !plan.wiped;
+        let lost = |at: &&usize| self.nodes[**at].ground.memory == Memory::Lost;
         let (old, new): ([usize; 3], [usize; 3]) = match self.decided {
+            _ if plan.wiped => ([0, 1, 2], [0, 1, 2]),
             1 => ([0, 1, 2], [0, 1, 2]),
             2 => ([0, 1, 2], [1, 2, 3]),
             _ => ([1, 2, 3], [1, 2, 3]),
@@ -688,9 +876,13 @@ impl World {
         for (one, other) in old.iter().flat_map(|one| new.iter().map(move |other| (one, other))) {
             let voters =
                 old.iter().filter(|at| *at != one).chain(new.iter().filter(|at| *at != other));
-            let held = voters.filter_map(|at| self.nodes[*at].acceptor.accepted());
+            let voters: Vec<&usize> = voters.collect();
+            if voters.iter().any(lost) {
+                continue;
+            }
+            let held = voters.into_iter().filter_map(|at| self.nodes[*at].acceptor.accepted());
             let greatest = held.max_by_key(|at| at.ballot);
-            if self.decided == 2 || one == other {
+            if joint || one == other {
                 found.insert(number(greatest.and_then(|at| at.cell.content)));
             }
         }
@@ -729,6 +921,37 @@ impl World {
         }
     }
 
+    /// R7: every version that led to a chosen one is on a majority, as the present one or in a
+    /// row, and none is both.
+    fn judge_versions(&mut self, plan: &Plan) {
+        let current = |node: &Node| node.acceptor.accepted().and_then(|at| at.cell.content);
+        let holds = |node: &Node, content: u8| {
+            number(current(node)) == content || node.rows & 1 << content != 0
+        };
+        let twice = |node: &Node| current(node).is_some_and(|now| node.rows & 1 << now.0 != 0);
+        let mut lost = self.nodes.iter().any(twice);
+        for node in &self.nodes {
+            let Some(accepted) = node.acceptor.accepted() else { continue };
+            let same = |other: &&Node| {
+                other.acceptor.accepted().is_some_and(|at| at.ballot == accepted.ballot)
+            };
+            if self.nodes.iter().filter(same).count() < 2 {
+                continue;
+            }
+            for (op, planned) in plan.ops.iter().enumerate() {
+                let id = OperationId::from_bytes([op as u8 + 1; 16]);
+                if let Does::Write(content) = planned.does()
+                    && accepted.cell.lineage.contains(id)
+                {
+                    lost |= self.nodes.iter().filter(|node| holds(node, content)).count() < 2;
+                }
+            }
+        }
+        if lost {
+            self.breach.get_or_insert(Breach::VersionLost);
+        }
+    }
+
     /// What an operation was told in the end, and with which try.
     pub(crate) fn told(&self, op: usize) -> Option<(&Outcome<Content>, u8)> {
         match &self.clients[op].stage {
@@ -751,18 +974,25 @@ impl Model for Plan {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let none = HybridTime(0);
-        let ground = Ground { electorate: ElectorateNumber(1), fence: none, purged: none };
-        let acceptor = Acceptor::default();
-        let node = Node { ground, acceptor, disk: None, held: Vec::new() };
+        let node = |acceptor| {
+            let held = Vec::new();
+            Node { ground: self.ground(), acceptor, rows: 0, disk: None, held }
+        };
+        let waiting = Client { after: 0, began: 0, stage: Stage::Waiting };
+        let mut clients = vec![waiting; self.ops.len()];
+        if self.legacy {
+            let (outcome, electorate) = (Outcome::Applied, 1);
+            clients[0].stage = Stage::Over { outcome, grant: None, electorate, tries: 0 };
+        }
         vec![World {
-            nodes: vec![node; usize::from(self.node_count())],
-            clients: vec![Client { after: 0, stage: Stage::Waiting }; self.ops.len()],
+            nodes: self.acceptors().into_iter().map(node).collect(),
+            clients,
             messages: BTreeSet::new(),
             urgent: None,
             touched: 0,
             replays: self.replays,
             proven: false,
+            wiped: false,
             decided: 1,
             copied: [None, None, None],
             installed: None,
@@ -832,8 +1062,11 @@ impl Model for Plan {
         if written || told(before) != told(&world) {
             world.judge(self);
         }
-        if written && self.floor.is_none() && self.change.is_none() {
+        if written && self.floor.is_none() && self.change.is_none() && !self.wiped {
             world.judge_chain();
+        }
+        if self.versioned {
+            world.judge_versions(self);
         }
         Some(world)
     }
