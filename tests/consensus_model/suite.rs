@@ -286,11 +286,21 @@ fn versioned_and_legacy() -> Vec<Plan> {
     vec![
         Plan {
             versioned: true,
-            ..plan("two versions", &[version(1).at((1, 2)), version(2).at((1, 2))])
+            ..plan(
+                "two versions",
+                &[version(1).at((1, 2)).reaching(0b011), version(2).at((1, 2)).reaching(0b101)],
+            )
         },
         Plan {
             versioned: true,
-            ..plan("three versions", &[version(1), version(2).at((2, 2)), version(3).at((2, 2))])
+            ..plan(
+                "three versions",
+                &[
+                    version(1).reaching(0b011),
+                    version(2).at((2, 2)).reaching(0b101),
+                    version(3).at((2, 2)).reaching(0b110),
+                ],
+            )
         },
         Plan {
             legacy: true,
