@@ -266,10 +266,11 @@ impl<V: Content> Acceptor<V> {
         request: Request<V>,
     ) -> Effect<V> {
         let refusal = self.refuse(rules, ground, &request, Why::Abstains).into_answer();
-        let fenced = self.objection(rules, ground, &request);
-        match (request, fenced) {
-            (Request::Accept { ballot, cell, .. }, None)
-                if Some(ballot) > self.accepted_ballot() =>
+        let passes =
+            |ballot: Ballot| !rules.fences_without_vote() || !rules.is_fenced(ballot, ground);
+        match request {
+            Request::Accept { ballot, cell, .. }
+                if Some(ballot) > self.accepted_ballot() && passes(ballot) =>
             {
                 self.accept(rules, Accepted { ballot, cell }, None);
                 Effect::StoreThenAnswer(refusal)

@@ -98,6 +98,12 @@ pub trait Rules {
         memory == Memory::Whole
     }
 
+    /// Rule 9: what comes to a node without a vote passes its fence. A fence is about votes; what
+    /// the others decided below it has to come here again.
+    fn fences_without_vote(&self) -> bool {
+        false
+    }
+
     /// R3: an acceptor says "never" only of what it would remember.
     fn denies(&self, recollection: Recollection) -> bool {
         let Recollection { present, past, dropped } = recollection;

@@ -303,6 +303,7 @@ pub(crate) enum Mutation {
     RebuiltTooSoon,
     RebuiltFromOne,
     RebuiltWithoutFloor,
+    FenceKeepsOutMerge,
     EvidenceOfAnotherElectorate,
     VersionBuiltOnMinority,
     EraOverlooked,
@@ -352,6 +353,7 @@ impl Mutation {
         Self::RebuiltTooSoon,
         Self::RebuiltFromOne,
         Self::RebuiltWithoutFloor,
+        Self::FenceKeepsOutMerge,
         Self::EvidenceOfAnotherElectorate,
         Self::VersionBuiltOnMinority,
         Self::EraOverlooked,
@@ -414,6 +416,10 @@ impl Rules for Bent {
 
     fn may_keep(&self, electorate: &Electorate, same: &BTreeSet<NodeId>) -> bool {
         Binding.may_keep(electorate, same) || self.is(Mutation::VersionBuiltOnMinority)
+    }
+
+    fn fences_without_vote(&self) -> bool {
+        self.is(Mutation::FenceKeepsOutMerge)
     }
 
     fn may_deny_unburied(&self) -> bool {

@@ -39,8 +39,14 @@ fn sometimes(name: &str) -> Vec<Sight> {
                 world.told(0) == Some((&Outcome::Applied, 2))
                     && world.told(1) == Some((&Outcome::Applied, 1))
             }),
-            ("the swap is unknown", |_, world| world.told(1) == Some((&Outcome::Unknown, 1))),
         ],
+        "create tried again, swap" => vec![("the create lost, and it knows", |_, world| {
+            world.told(0) == Some((&Outcome::NotBegun, 2))
+        })],
+        "two versions" => vec![("both are there", |_, world| {
+            let applied = |op| world.told(op).is_some_and(|told| *told.0 == Outcome::Applied);
+            applied(0) && applied(1)
+        })],
         "grant, put in between, swap" => vec![("the granted swap takes effect", |_, world| {
             world.told(2) == Some((&Outcome::Applied, 1))
         })],
@@ -352,6 +358,7 @@ pub(crate) const MUTATIONS: &[(Mutation, &str)] = &[
     (Mutation::RebuiltTooSoon, "a wiped node, blind put, read"),
     (Mutation::RebuiltFromOne, "a wiped node, blind put, read"),
     (Mutation::RebuiltWithoutFloor, "put, read, delete, purge, a wiped node"),
+    (Mutation::FenceKeepsOutMerge, "put, read, delete, purge, a wiped node"),
     (
         Mutation::EvidenceOfAnotherElectorate,
         "read, blind put, a wiped node, a put that another finishes",

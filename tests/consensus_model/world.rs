@@ -531,15 +531,16 @@ impl Plan {
     fn rebuild(&self, world: &mut World) {
         let copied = world.copied.iter().flatten().map(|(standing, _)| standing.clone());
         let held = copied.max_by_key(Standing::ballot);
-        if !self.broken(Mutation::RebuiltWithoutFloor) {
-            self.take_floor(world, held.as_ref().and_then(Standing::ballot));
-        }
+        let theirs = held.as_ref().and_then(Standing::ballot);
         let number = ElectorateNumber(world.decided);
         world.nodes[0].ground.electorate = world.nodes[0].ground.electorate.max(number);
         if let Some(Standing::Held { ballot, cell }) = held {
             let request = Request::Accept { ballot, cell, next: None };
             let electorate = world.nodes[0].ground.electorate;
             self.ask(world, 1, None, Asked { electorate, request });
+        }
+        if !self.broken(Mutation::RebuiltWithoutFloor) {
+            self.take_floor(world, theirs);
         }
         world.nodes[0].ground.memory = Memory::Whole;
         if self.broken(Mutation::RebuiltByFence) {
@@ -1059,7 +1060,8 @@ impl Model for Plan {
             world.clients.iter().map(|client| client.told().cloned()).collect()
         };
         let written = accepted(before) != accepted(&world);
-        if written || told(before) != told(&world) {
+        let voter = |world: &World| world.nodes[0].ground.memory;
+        if written || told(before) != told(&world) || voter(before) != voter(&world) {
             world.judge(self);
         }
         if written && self.floor.is_none() && self.change.is_none() && !self.wiped {
