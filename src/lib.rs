@@ -14,6 +14,7 @@ pub mod merkle;
 pub mod ring;
 
 mod auth;
+pub mod consensus;
 pub mod http;
 pub mod net;
 pub mod store;

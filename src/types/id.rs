@@ -116,6 +116,11 @@ id! {
     /// A multipart upload in the sense of the S3 API.
     UploadId, "upload id"
 }
+id! {
+    /// One operation of a client, through all its tries: what tells a write that took effect from
+    /// one that did not, when its coordinator cannot know.
+    OperationId, "operation id"
+}
 
 #[cfg(test)]
 mod tests {

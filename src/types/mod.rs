@@ -10,6 +10,6 @@ mod key;
 mod zone;
 
 pub use bytecount::{ByteCount, ParseByteCountError};
-pub use id::{BucketId, ClusterId, DiskId, ExtentId, NodeId, ParseIdError, UploadId};
+pub use id::{BucketId, ClusterId, DiskId, ExtentId, NodeId, OperationId, ParseIdError, UploadId};
 pub use key::{InvalidKey, KEY_BYTES_MAX, Key};
 pub use zone::Zone;
