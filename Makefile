@@ -15,6 +15,7 @@ REPORTS ?= $(CARGO_TARGET_DIR)/partition-tests
 E2E_ARGS ?=
 SIMULATION_ARGS ?=
 PROGRAMS_ARGS ?=
+MUTATIONS_ARGS ?=
 BENCH_ARGS ?= mixed --bucket bench --duration 10s
 
 # One target folder for run and test; RocksDB is compiled into it once.
@@ -24,8 +25,8 @@ CLUSTER := config/local-cluster.sh
 
 .PHONY: help deps build programs test check fmt-check clippy doc fix \
 	cluster cluster-stop cluster-clean cluster-status node-stop node-kill node-start \
-	bench benchmarks benchmark-outage benchmark-repair e2e simulation models fault-deps jepsen \
-	jepsen-slice
+	bench benchmarks benchmark-outage benchmark-repair e2e simulation mutations fuzz models \
+	fault-deps jepsen jepsen-slice
 
 help: ## List every target
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' \
@@ -97,6 +98,14 @@ e2e: programs ## Run the clients' tests against clusters of their own (E2E_ARGS=
 
 simulation: programs ## Run the simulation over seeds (SEEDS=20)
 	$(CARGO_TARGET_DIR)/release/quorate-simulation --seeds $(SEEDS) $(SIMULATION_ARGS)
+
+mutations: deps ## Plant each bug and see that it is found (MUTATIONS_ARGS="--within 180")
+	$(CARGO) test --no-run --release --locked -p quorate-simulation --features mutations --bins \
+		--test catalog --test repair --test store_compaction --test store_crash
+	$(CARGO_TARGET_DIR)/release/quorate-simulation mutations $(MUTATIONS_ARGS)
+
+fuzz: deps ## Read bytes that were tampered with, each kind FOR=30 seconds
+	FUZZ_SECONDS=$(FOR) $(CARGO) test --release --locked --lib fuzz:: -- --nocapture
 
 models: programs ## Compute the tables and plots of docs/models.md
 	$(CARGO_TARGET_DIR)/release/quorate-models all --out docs/plots --page docs/models.md

@@ -34,3 +34,7 @@ pub mod s3;
 pub mod node;
 
 pub mod cli;
+
+#[cfg(test)]
+#[path = "../tests/fuzz/harness.rs"]
+mod fuzz;

@@ -14,10 +14,32 @@ use crate::trace::TextLog;
 /// Who finds a planted bug.
 #[derive(Clone, Copy, Debug)]
 pub enum Finder {
-    /// This seed of a scenario, which is clean without the bug.
-    Seed(Trial),
-    /// This test, which was seen to fail with the bug.
-    Test(&'static str),
+    /// One of these seeds of a scenario.
+    Seeds(Search),
+    /// This test, which fails with the bug.
+    Test(TestName),
+}
+
+/// Where a bug is looked for, and must be found.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// The first seed.
+    pub first: u64,
+    /// The last seed.
+    pub last: u64,
+    /// Simulated seconds of faults.
+    pub seconds: u64,
+}
+
+/// A test of this package.
+#[derive(Clone, Copy, Debug)]
+pub struct TestName {
+    /// The test binary.
+    pub target: &'static str,
+    /// The test's name in it.
+    pub name: &'static str,
 }
 
 /// One run in which a bug is looked for.
@@ -31,6 +53,15 @@ pub struct Trial {
     pub seconds: u64,
 }
 
+/// When a bug was found, when the table was last measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// The first seed that found it; 0 if it was a test.
+    pub seed: u64,
+    /// Seconds until then, on one core, runs without the bug included.
+    pub seconds: u32,
+}
+
 /// One planted bug and who finds it.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -38,59 +69,242 @@ pub struct Entry {
     pub mutation: Mutation,
     /// Who finds it.
     pub finder: Finder,
+    /// After how long.
+    pub measured: Measured,
     /// What is reported, in short.
     pub says: &'static str,
 }
 
-const fn by(
+const fn seeds(
     mutation: Mutation,
-    (scenario, seed, seconds): (&'static str, u64, u64),
+    (scenario, first, last, seconds): (&'static str, u64, u64, u64),
+    (seed, took): (u64, u32),
     says: &'static str,
 ) -> Entry {
-    Entry { mutation, finder: Finder::Seed(Trial { scenario, seed, seconds }), says }
+    let finder = Finder::Seeds(Search { scenario, first, last, seconds });
+    Entry { mutation, finder, measured: Measured { seed, seconds: took }, says }
 }
 
-/// Planted bugs that were seen to be found, and by what. A bug that is not here is not proven to be.
+const fn test(
+    mutation: Mutation,
+    (target, name): (&'static str, &'static str),
+    took: u32,
+    says: &'static str,
+) -> Entry {
+    let finder = Finder::Test(TestName { target, name });
+    Entry { mutation, finder, measured: Measured { seed: 0, seconds: took }, says }
+}
+
+/// Planted bugs, and what finds each. A bug that is not here is not proven to be found.
 pub const TABLE: &[Entry] = &[
-    by(Mutation::SkipRowSync, ("graves", 4, 20), "I4: what was overwritten is found again"),
-    by(
+    seeds(
+        Mutation::SkipRowSync,
+        ("set", 1, 12, 20),
+        (1, 4),
+        "I2: an acknowledged element is not listed",
+    ),
+    test(
         Mutation::SkipSegmentSync,
-        ("graves", 4, 20),
-        "I3: a hint whose bytes were lost is never delivered",
+        ("store_crash", "what_was_acknowledged_survives_a_power_cut_at_every_step"),
+        32,
+        "a chunk of an acknowledged extent cannot be read",
     ),
-    by(Mutation::ReadOne, ("objects", 3, 20), "I2: an older write is found than was acknowledged"),
-    by(
+    test(
+        Mutation::SkipReplay,
+        ("store_crash", "what_was_acknowledged_survives_a_power_cut_at_every_step"),
+        1,
+        "an acknowledged extent is lost",
+    ),
+    test(
+        Mutation::UnlinkUnsettled,
+        (
+            "store_compaction",
+            "a_segment_goes_only_once_the_rows_that_replace_its_extents_are_durable",
+        ),
+        1,
+        "a chunk is looked for in a segment that is gone",
+    ),
+    seeds(
+        Mutation::ReadOne,
+        ("objects", 1, 12, 20),
+        (1, 24),
+        "I2: an older write is found than was acknowledged",
+    ),
+    seeds(
+        Mutation::WriteOne,
+        ("objects", 1, 12, 20),
+        (2, 40),
+        "I2: an older write is found than was acknowledged",
+    ),
+    test(
+        Mutation::AbsentForUnknown,
+        ("catalog", "too_few_owners_cannot_say_that_there_is_nothing"),
+        1,
+        "one owner of three is believed that there is nothing",
+    ),
+    seeds(
         Mutation::UncertainIsFailed,
-        ("graves", 6, 20),
-        "I4: values that were answered as not written are found",
+        ("objects", 1, 12, 20),
+        (2, 41),
+        "I9: a write that was answered as not done is visible",
     ),
-    by(
+    test(
+        Mutation::FallbackInQuorum,
+        ("catalog", "nobody_stands_in_for_the_owners_of_a_strict_bucket"),
+        1,
+        "a strict write is taken with one owner of three",
+    ),
+    seeds(
         Mutation::FallbackInProof,
-        ("graves", 3, 20),
+        ("graves", 1, 12, 20),
+        (3, 7),
         "I3: a partition was proven in full without an owner",
     ),
-    by(Mutation::DropHints, ("graves", 3, 20), "I3: a row is kept by a node that owns it not"),
-    by(Mutation::PurgeByAge, ("graves", 3, 20), "I4: a deleted value is found again"),
-    by(Mutation::ForgetFloors, ("graves", 3, 20), "I4: a deleted value is found again"),
-    by(Mutation::IgnoreFloors, ("graves", 4, 20), "I4: a deleted value is found again"),
-    by(Mutation::OlderWins, ("graves", 3, 20), "I4: an overwritten value is found"),
-    by(Mutation::DropSiblings, ("graves", 5, 20), "I4: one of two concurrent values is missing"),
+    seeds(
+        Mutation::CountRebuilding,
+        ("set", 1, 12, 20),
+        (1, 5),
+        "I2: an acknowledged element is not listed",
+    ),
+    seeds(
+        Mutation::DropHints,
+        ("sloppy", 1, 12, 20),
+        (1, 7),
+        "I3: a row is kept by a node that is no owner",
+    ),
+    test(
+        Mutation::HintStruckEarly,
+        ("repair", "a_hint_stays_until_its_owner_has_said_that_it_has_the_row"),
+        1,
+        "hints go while no request reaches their owner",
+    ),
+    seeds(
+        Mutation::GuestForOneOnly,
+        ("sloppy", 1, 12, 20),
+        (2, 16),
+        "I2: a hint is kept without its row",
+    ),
+    seeds(
+        Mutation::PurgeByAge,
+        ("graves", 1, 12, 20),
+        (1, 2),
+        "I4: a deleted value is found again",
+    ),
+    seeds(
+        Mutation::ForgetFloors,
+        ("graves", 1, 12, 20),
+        (3, 7),
+        "I4: a deleted value is found again",
+    ),
+    seeds(
+        Mutation::IgnoreFloors,
+        ("graves", 1, 12, 20),
+        (4, 7),
+        "I4: a deleted value is found again",
+    ),
+    test(
+        Mutation::IgnoreFence,
+        ("repair", "a_client_s_write_from_before_a_proof_is_refused_and_an_owner_s_is_taken"),
+        1,
+        "a write from below the fence is taken",
+    ),
+    seeds(Mutation::OlderWins, ("graves", 1, 12, 20), (1, 2), "I2: an overwritten value is found"),
+    seeds(
+        Mutation::DropSiblings,
+        ("sloppy", 1, 12, 20),
+        (1, 8),
+        "I2: a concurrent value is gone, and nobody saw it",
+    ),
+    seeds(
+        Mutation::ReuseActors,
+        ("sloppy", 1, 12, 20),
+        (2, 14),
+        "I2: a concurrent value is gone, and nobody saw it",
+    ),
+    test(
+        Mutation::StampBelowSeen,
+        ("catalog", "nodes_that_stamped_nothing_since_they_began_stamp_above_what_they_replace"),
+        1,
+        "a later write is stamped below an earlier one",
+    ),
+    test(
+        Mutation::NotMintedAgain,
+        (
+            "catalog",
+            "a_write_through_a_slow_clock_stands_above_those_that_were_acknowledged_before",
+        ),
+        1,
+        "an acknowledged write is hidden by one before it",
+    ),
+    seeds(
+        Mutation::LeafLeftBehind,
+        ("graves", 1, 12, 20),
+        (1, 5),
+        "I3: a leaf is not the sum of its rows",
+    ),
+    seeds(
+        Mutation::InlineUnchecked,
+        ("set", 1, 12, 20),
+        (4, 17),
+        "I1: inline bytes do not match their head",
+    ),
+    seeds(
+        Mutation::ChunksUnchecked,
+        ("objects", 1, 12, 20),
+        (4, 47),
+        "I5: bytes are others than were written",
+    ),
+    test(
+        Mutation::DamageIsAbsence,
+        ("repair", "rotten_inline_bytes_are_found_and_mended_before_the_other_copies_are_needed"),
+        1,
+        "what rotted is not mended",
+    ),
+    seeds(
+        Mutation::FreeUnasked,
+        ("objects", 1, 12, 20),
+        (1, 20),
+        "I9: no copy of acknowledged bytes is left",
+    ),
+    test(
+        Mutation::OrphansEarly,
+        ("catalog", "the_bytes_of_a_body_that_comes_slowly_are_no_orphans"),
+        1,
+        "bytes of a write that was under way are gone",
+    ),
+    test(
+        Mutation::CompleteAgain,
+        ("catalog", "a_completion_that_is_ended_late_does_not_undo_what_was_written_since"),
+        1,
+        "an older object stands above a later one",
+    ),
+    seeds(
+        Mutation::IgnoreEpochs,
+        ("buckets", 1, 12, 20),
+        (1, 3),
+        "I3: an acknowledged object's bucket is gone",
+    ),
 ];
 
 /// The table as it stands in the documentation.
 #[must_use]
 pub fn table() -> String {
-    let mut text = String::from("| Bug | What it does | Found by | What is reported |\n");
-    text.push_str("|---|---|---|---|\n");
-    for Entry { mutation, finder, says } in TABLE {
-        let by = match finder {
-            Finder::Seed(Trial { scenario, seed, seconds }) => {
-                format!("`{scenario}`, seed {seed}, {seconds} s")
+    let mut text =
+        String::from("| Bug | What it does | Found by | Measured | What is reported |\n");
+    text.push_str("|---|---|---|---|---|\n");
+    for Entry { mutation, finder, measured, says } in TABLE {
+        let Measured { seed, seconds: took } = measured;
+        let (by, found) = match finder {
+            Finder::Seeds(Search { scenario, first, last, seconds }) => (
+                format!("`{scenario}`, seeds {first} to {last}, {seconds} s"),
+                format!("seed {seed}, {took} s"),
+            ),
+            Finder::Test(TestName { target, name, .. }) => {
+                (format!("`{target}`: `{name}`"), format!("{took} s"))
             }
-            Finder::Test(name) => format!("the test `{name}`"),
         };
         let (name, about) = (mutation.name(), mutation.about());
-        let _infallible = writeln!(text, "| `{name}` | {about} | {by} | {says} |");
+        let _infallible = writeln!(text, "| `{name}` | {about} | {by} | {found} | {says} |");
     }
     text
 }
@@ -194,4 +408,22 @@ pub fn find(name: &str) -> anyhow::Result<Mutation> {
 /// If there is none.
 pub fn scenario_of(name: &str) -> anyhow::Result<Scenario> {
     scenario::find(name).with_context(|| format!("no scenario '{name}'; try --list"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mutation, TABLE, table};
+
+    #[test]
+    fn every_planted_bug_is_looked_for_once_as_the_documentation_says() {
+        for mutation in Mutation::ALL {
+            let found = TABLE.iter().filter(|entry| entry.mutation == *mutation).count();
+            assert_eq!(found, 1, "{}", mutation.name());
+        }
+        let documented = include_str!("../../docs/simulation.md");
+        assert!(
+            documented.contains(&table()),
+            "print it with: quorate-simulation mutations --table"
+        );
+    }
 }

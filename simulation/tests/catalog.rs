@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use quorate::blob::EXTENT_BYTES_MAX;
 use quorate::catalog::{
     BodyError, BodySource, BucketRecord, CatalogError, CreateBucket, ListObjects, LostWrite,
     NewObject, OwnerId, PutReceipt, VerifiedBody,
@@ -273,6 +274,31 @@ fn a_clock_that_was_ahead_and_was_set_right_keeps_nobody_from_writing() {
 }
 
 #[test]
+fn nodes_that_stamped_nothing_since_they_began_stamp_above_what_they_replace() {
+    with_cluster(3, 24, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        let wrong = |millis| {
+            let wall = |number| rig.world().wall(World::node_id(number)).unwrap();
+            (1..=3).for_each(|number| wall(number).jump(millis));
+        };
+        wrong(3_600_000);
+        let early = put(&rig.node(1), &bucket, "k", 100).await.unwrap().head.modified;
+        (1..=3).for_each(|number| rig.crash(number));
+        wrong(-3_600_000);
+        for number in 1..=3 {
+            rig.start(number).await;
+        }
+        rig.pause(8).await;
+
+        let later = put(&rig.node(2), &bucket, "k", 200).await.unwrap().head.modified;
+
+        assert!(later >= early, "{later:?} must not lie before {early:?}");
+        let key = Key::new(b"k".to_vec()).unwrap();
+        assert_eq!(rig.node(3).catalog.head_object(&bucket, &key).await.unwrap().0.size, 200);
+    });
+}
+
+#[test]
 fn a_write_begun_before_its_bucket_was_changed_is_begun_again_as_the_bucket_is_now() {
     with_cluster(3, 4, |rig| async move {
         let old = rig.bucket(Level::Eventual).await;
@@ -483,5 +509,145 @@ fn writes_beyond_what_a_disk_takes_are_refused_at_once() {
         assert!(refused.len() > 500, "{} were refused", refused.len());
         assert!(refused.iter().all(|at| *at < Duration::from_millis(100)), "refused late");
         assert!(answers.iter().filter(|(deleted, _)| deleted.is_ok()).count() > 5_000);
+    });
+}
+
+#[test]
+fn too_few_owners_cannot_say_that_there_is_nothing() {
+    with_cluster(3, 19, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        rig.crash(1);
+        put(&rig.node(2), &bucket, "written", 100).await.unwrap();
+        rig.start(1).await;
+        rig.crash(2);
+        rig.crash(3);
+        rig.pause(6).await;
+
+        for key in ["written", "never written"] {
+            let key = Key::new(key.as_bytes().to_vec()).unwrap();
+            let read = rig.node(1).catalog.head_object(&bucket, &key).await.map(drop);
+            assert!(matches!(read, Err(CatalogError::Unavailable { .. })), "{key:?}: {read:?}");
+        }
+    });
+}
+
+#[test]
+fn nobody_stands_in_for_the_owners_of_a_strict_bucket() {
+    with_cluster(5, 20, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        rig.crash(4);
+        rig.crash(5);
+        rig.pause(6).await;
+        let (mut taken, mut refused) = (0, 0);
+
+        for number in 0..30 {
+            match put(&rig.node(1), &bucket, &format!("k-{number}"), 100).await {
+                Ok(_) => taken += 1,
+                Err(CatalogError::Unavailable { .. }) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+
+        // Of ten ways to choose three owners of five nodes, three have both that are away.
+        assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
+    });
+}
+
+#[test]
+fn a_write_through_a_slow_clock_stands_above_those_that_were_acknowledged_before() {
+    with_cluster(3, 21, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        rig.world().wall(World::node_id(1)).unwrap().jump(-3_000);
+        rig.pause(8).await;
+        for number in 0..20 {
+            let name = format!("k-{number}");
+            rig.split(&[1], &[2, 3]);
+            rig.pause(1).await;
+            put(&rig.node(2), &bucket, &name, 100).await.unwrap();
+            rig.heal(&[1], &[2, 3]);
+
+            put(&rig.node(1), &bucket, &name, 200).await.unwrap();
+
+            let key = Key::new(name.into_bytes()).unwrap();
+            for via in 1..=3 {
+                let head = rig.node(via).catalog.head_object(&bucket, &key).await.unwrap();
+                assert_eq!(head.0.size, 200, "{key:?} via {via}");
+            }
+        }
+        let again = "a write is minted again above a newer one";
+        let passed = rig.cluster.coverage().passed();
+        assert!(passed.get(again).is_some_and(|times| *times > 0), "no write met a newer one");
+    });
+}
+
+#[test]
+fn a_completion_that_is_ended_late_does_not_undo_what_was_written_since() {
+    with_cluster(3, 22, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        let key = Key::new(UPLOADED.as_bytes().to_vec()).unwrap();
+        let mut overwritten = 0;
+        for millis in 35..55 {
+            let node = rig.node(1);
+            let upload = cut_off(&node, &bucket, Duration::from_millis(millis)).await;
+            let closed = node.catalog.upload(&bucket, &key, upload).await.is_err();
+            if closed && node.catalog.head_object(&bucket, &key).await.is_ok() {
+                overwritten += 1;
+                put(&node, &bucket, UPLOADED, 50).await.unwrap();
+                rig.pause(120).await;
+                gets_all(&node, &bucket, &key, 50).await;
+            }
+            drop(node.catalog.abort_upload(&bucket, &key, upload).await);
+            drop(node.catalog.delete_object(&bucket, &key).await);
+        }
+        assert!(overwritten > 0, "no completion was cut off after its object was made");
+    });
+}
+
+/// A body of zeros whose sender pauses once, after so many bytes.
+struct Slow {
+    left: u64,
+    pause_at: u64,
+    world: Arc<World>,
+    pause: Duration,
+}
+
+#[async_trait]
+impl BodySource for Slow {
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if self.left == self.pause_at {
+            self.world.time().sleep(self.pause).await;
+        }
+        let piece = self.left.min(256 << 10);
+        self.left -= piece;
+        Ok((piece > 0).then(|| vec![0; usize::try_from(piece).unwrap()].into()))
+    }
+
+    fn verify(&mut self) -> Result<VerifiedBody, BodyError> {
+        Ok(VerifiedBody { md5: [7; 16], checksums: Vec::new() })
+    }
+}
+
+#[test]
+fn the_bytes_of_a_body_that_comes_slowly_are_no_orphans() {
+    with_cluster(3, 23, |rig| async move {
+        let bucket = rig.bucket(Level::Strict).await;
+        let node = rig.node(1);
+        let key = Key::new(b"slow".to_vec()).unwrap();
+        // Its first extent is sealed when the pause begins.
+        let (left, pause_at) = (EXTENT_BYTES_MAX + (1 << 20), 1 << 19);
+        let (world, pause) = (Arc::clone(rig.world()), Duration::from_secs(200));
+        let mut body = Slow { left, pause_at, world, pause };
+
+        node.catalog
+            .put_object(&bucket, key.clone(), NewObject::default(), &mut body)
+            .await
+            .unwrap();
+
+        rig.pause(200).await;
+        gets_all(&node, &bucket, &key, usize::try_from(left).unwrap()).await;
     });
 }

@@ -13,8 +13,13 @@ use quorate::catalog::{
     BodyError, BodySource, BucketName, BucketRecord, CatalogError, CreateBucket, NewObject,
     OwnerId, VerifiedBody,
 };
+use quorate::causality::HybridTime;
 use quorate::node::Node;
-use quorate::replication::{Command, Inventory, Level, RedundancySummary, RepairSettings};
+use quorate::replication::{
+    Command, Inventory, Level, Purpose, RedundancySummary, RepairSettings, ReplicationError,
+    RowKey, RowWrite, TableId,
+};
+use quorate::ring::Partition;
 use quorate::store::Family;
 use quorate::types::{Key, NodeId};
 use quorate_simulation::cluster::{Cluster, ClusterOptions};
@@ -376,6 +381,68 @@ fn bytes_that_nobody_has_keep_no_emptied_member_from_counting_and_are_freed() {
         lab.until(240, "nothing is wanted any more", || (1..=3).all(|node| wanted(node) == 0))
             .await;
         lab.until_proven(60).await;
+        lab.end();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_client_s_write_from_before_a_proof_is_refused_and_an_owner_s_is_taken() {
+    simulate(async {
+        let lab = Lab::with(16, 3, Level::Strict, RepairSettings::default()).await;
+        lab.put(1, 0).await;
+        lab.delete(1, 0).await;
+        let rows = lab.objects(2);
+        let (key, value) = rows.iter().find(|((family, _), _)| *family == Family::Objects).unwrap();
+        let (partition, key) = key.1.split_first_chunk::<4>().unwrap();
+        let row = RowKey::parse(TableId::Objects, &Bytes::copy_from_slice(key)).unwrap();
+        // Behind one byte of flags stands the record.
+        let (record, inline) = (value.slice(1..), Bytes::new());
+        let partition = Partition(u32::from_be_bytes(*partition));
+        let replica = Arc::clone(lab.node(2).coordinator.replica());
+        let write = async |purpose| {
+            let (row, record, inline) = (&row, &record, &inline);
+            replica.write(RowWrite { row, partition, n: 3, purpose, record, inline }).await
+        };
+        let late = Purpose::Client { begun: HybridTime(1) };
+        write(late).await.unwrap();
+
+        lab.prove_again().await;
+
+        let refused = write(late).await;
+        assert!(matches!(refused, Err(ReplicationError::TooLate(_))), "{refused:?}");
+        write(Purpose::Repair).await.unwrap();
+        lab.end();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_hint_stays_until_its_owner_has_said_that_it_has_the_row() {
+    simulate(async {
+        let lab = Lab::with(15, 5, Level::Eventual, RepairSettings::default()).await;
+        lab.cluster.crash(Lab::id(3));
+        lab.sleep(20).await;
+        for number in 0..20 {
+            lab.put(1, number).await;
+        }
+        lab.sleep(5).await;
+        let hints = || -> usize {
+            let of = |node: u8| lab.cluster.rows(Lab::id(node)).into_keys();
+            let all = [1, 2, 4, 5].into_iter().flat_map(of);
+            all.filter(|(family, _)| *family == Family::Hints).count()
+        };
+        let kept = hints();
+        assert!(kept > 0, "nobody keeps a hint");
+        // It is back and seems alive, and no request reaches it.
+        lab.cluster.world().network().set_deaf(Lab::id(3), 1_000);
+        lab.cluster.start(Lab::id(3));
+        lab.sleep(40).await;
+
+        assert_eq!(hints(), kept);
+
+        lab.cluster.world().network().set_deaf(Lab::id(3), 0);
+        lab.until(60, "all hints are delivered", || hints() == 0).await;
         lab.end();
     })
     .unwrap();

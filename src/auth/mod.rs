@@ -27,3 +27,7 @@ pub(crate) use verify::{Authenticated, Authenticator, Payload, Signatory};
 
 #[cfg(test)]
 mod aws_examples;
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/auth.rs"]
+mod fuzz;

@@ -51,3 +51,7 @@ pub use service::{BLOB_SERVICE, BlobError, Blobs};
 pub use upkeep::UpkeepSettings;
 pub use wanted::ExtentCompanion;
 pub use writer::BlobWriter;
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/blob.rs"]
+mod fuzz;

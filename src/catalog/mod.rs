@@ -67,3 +67,7 @@ pub use service::{
     PartsPage, PutReceipt, UploadsPage,
 };
 pub use uploads::NamedPart;
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/catalog.rs"]
+mod fuzz;

@@ -109,7 +109,7 @@ impl CausalContext {
     }
 }
 
-fn checksum(scope: &[u8], bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(super) fn checksum(scope: &[u8], bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut all = Vec::with_capacity(scope.len() + bytes.len() + 8);
     all.extend_from_slice(&(scope.len() as u64).to_le_bytes());
     all.extend_from_slice(scope);

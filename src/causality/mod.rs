@@ -25,3 +25,7 @@ pub use hybrid_clock::{ClockAhead, HybridClock, HybridTime, Stamp};
 pub use siblings::Siblings;
 pub use stints::Stints;
 pub use vector::{Ancestry, VersionVector};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/causality.rs"]
+mod fuzz;

@@ -1,7 +1,8 @@
 //! Bugs that are planted on purpose, so that the simulation proves that it would find them.
 //!
 //! Each breaks one rule of the design in one line: `if is_planted(Mutation::X)`. Without the
-//! feature `mutations`, which no shipped binary has, that is the constant `false`.
+//! feature `mutations`, which no shipped binary has, that is the constant `false`. With it, the
+//! simulation plants one in a thread, and `QUORATE_PLANT` names one for a whole test binary.
 
 macro_rules! mutations {
     ($($(#[doc = $about:literal])+ $variant:ident = $name:literal,)+) => {
@@ -115,7 +116,13 @@ mod planted {
 
     std::thread_local! {
         /// A simulated world runs on one thread, and so does its bug.
-        static PLANTED: Cell<Option<Mutation>> = const { Cell::new(None) };
+        static PLANTED: Cell<Option<Mutation>> = Cell::new(named());
+    }
+
+    /// The bug that the environment names: so every test of the product can run with one.
+    fn named() -> Option<Mutation> {
+        let name = std::env::var("QUORATE_PLANT").ok()?;
+        Mutation::ALL.iter().copied().find(|mutation| mutation.name() == name)
     }
 
     /// Whether a bug is planted in what this thread runs.

@@ -23,3 +23,7 @@ mod scan;
 mod value;
 
 pub use front::{KvConfig, KvFront};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/kv.rs"]
+mod fuzz;

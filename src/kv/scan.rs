@@ -31,9 +31,9 @@ const TOKEN_FORMAT: u8 = 1;
 
 /// What a scan asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Asked {
+pub(super) struct Asked {
     prefix: Bytes,
-    delimiter: Option<Bytes>,
+    pub(super) delimiter: Option<Bytes>,
     from: Bytes,
     limit: usize,
     values: Values,
@@ -47,7 +47,7 @@ enum Values {
 }
 
 impl Asked {
-    fn parse(head: &Head) -> Result<Self, KvError> {
+    pub(super) fn parse(head: &Head) -> Result<Self, KvError> {
         let given = |name: &str| head.query.get(name).filter(|text| !text.is_empty());
         let text = |name: &str| {
             given(name).map(|text| Bytes::copy_from_slice(text.as_bytes())).unwrap_or_default()
@@ -97,11 +97,11 @@ fn after_key(after: &str, prefix: &[u8], delimiter: Option<&[u8]>) -> Result<Byt
     Ok([after.as_bytes(), &[0]].concat().into())
 }
 
-fn token(next: &[u8]) -> String {
+pub(super) fn token(next: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode([&[TOKEN_FORMAT], next].concat())
 }
 
-fn read_token(text: &str) -> Result<Bytes, KvError> {
+pub(super) fn read_token(text: &str) -> Result<Bytes, KvError> {
     let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
     match bytes.split_first() {
         Some((&TOKEN_FORMAT, next)) if next.len() <= KEY_BYTES_MAX + 1 => {

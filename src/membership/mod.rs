@@ -34,3 +34,7 @@ pub use lives::{Awakening, Folder, Remembered};
 pub use memory::Memory;
 pub use rebuilding::{Progress, Rebuilding};
 pub use rejoin::{FormerMember, Past, Recollection, past_of, who_was};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/membership.rs"]
+mod fuzz;

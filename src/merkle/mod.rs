@@ -11,3 +11,7 @@ mod tree;
 
 pub use leaf::{Leaf, RowHash};
 pub use tree::{Fingerprint, LeafSet, LeafSums, Root};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/merkle.rs"]
+mod fuzz;

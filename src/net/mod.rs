@@ -60,3 +60,7 @@ pub use transport::{
     BulkReceiver, BulkSender, BulkStream, Handler, HandlerError, LinkFacts, Message, PeerError,
     RequestContext, ServiceId, Transport,
 };
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/net.rs"]
+mod fuzz;

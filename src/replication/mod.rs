@@ -63,3 +63,7 @@ pub use stored::leaf_key;
 pub use table::{InlineFacts, Record, RowKey, TableId, Tables};
 pub use tally::{Decision, Digest, ReadDecision, ReadTally, WriteAnswer, WriteTally};
 pub use version::{Order, Version};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/replication.rs"]
+mod fuzz;

@@ -43,3 +43,7 @@ pub use movement::Movement;
 pub use preference::{LIST_LENGTH_MAX, PreferenceList};
 pub use report::{CopiesReport, LayoutReport, NodeReport};
 pub use token::{Partition, PartitionCount, Token};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/ring.rs"]
+mod fuzz;

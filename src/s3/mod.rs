@@ -34,3 +34,7 @@ mod xml;
 use crate::auth::{dates, percent};
 
 pub use front::{S3Config, S3Front};
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/s3.rs"]
+mod fuzz;

@@ -16,7 +16,7 @@ use quorate_simulation::scenario::Report;
 const TOLD_EVERY: Duration = Duration::from_secs(15);
 
 /// Enough for a world of seven nodes in which everything is polled in everything.
-const STACK_BYTES: usize = 16 << 20;
+pub(super) const STACK_BYTES: usize = 16 << 20;
 
 /// What many runs met.
 #[derive(Default)]

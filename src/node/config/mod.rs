@@ -24,3 +24,7 @@ pub use load::ConfigError;
 pub use sections::{Admin, Cluster, Config, Kv, Limits, Log, LogFormat, Node, Peer, S3, Store};
 pub use values::duration::parse as parse_duration;
 pub use values::{HostPort, InvalidHostPort, Secret};
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/config.rs"]
+mod fuzz;

@@ -52,3 +52,7 @@ pub use inventory::{Inventory, NodeRepair, PartitionRedundancy, RedundancySummar
 pub use message::{Command, REPAIR_SERVICE};
 pub use proof::{Proof, Proven};
 pub use service::{CopiesInUse, Exchanged, Repair, RepairSettings};
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/antientropy.rs"]
+mod fuzz;

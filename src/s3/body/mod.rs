@@ -16,3 +16,7 @@ pub(crate) use digests::{
 };
 pub(crate) use incoming::{BODY_BYTES_MAX, Unread, read_document};
 pub(crate) use promise::{Content, Promise};
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/s3_body.rs"]
+pub(in crate::s3) mod fuzz;

@@ -117,7 +117,7 @@ fn demanded(request: &Request) -> Result<Option<Checksum>, S3Error> {
     Ok(first)
 }
 
-fn parse(document: &[u8]) -> Result<Vec<Listed>, S3Error> {
+pub(super) fn parse(document: &[u8]) -> Result<Vec<Listed>, S3Error> {
     let root = xml::parse(document, "CompleteMultipartUpload")?;
     let parts: Vec<Listed> = root.all("Part").map(part).collect::<Result<_, _>>()?;
     if parts.is_empty() || parts.len() > PARTS_MAX {

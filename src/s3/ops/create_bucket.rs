@@ -62,7 +62,7 @@ fn same_settings(call: &Call, name: &BucketName, level: Option<Level>, n: Option
     })
 }
 
-fn check_location(document: &[u8], region: &str) -> Result<(), S3Error> {
+pub(super) fn check_location(document: &[u8], region: &str) -> Result<(), S3Error> {
     if document.iter().all(u8::is_ascii_whitespace) {
         return Ok(());
     }

@@ -20,7 +20,7 @@ const CONCURRENCY: usize = 16;
 #[derive(Debug)]
 pub(crate) struct DeleteObjects;
 
-struct Victim {
+pub(super) struct Victim {
     key: String,
     version: Option<String>,
     refusal: Option<S3Error>,
@@ -89,7 +89,7 @@ async fn try_delete(call: &Call, victim: &Victim) -> Result<Served, S3Error> {
     Ok(call.catalog().delete_object(call.bucket()?, &key).await?)
 }
 
-fn parse(document: &[u8]) -> Result<(Vec<Victim>, bool), S3Error> {
+pub(super) fn parse(document: &[u8]) -> Result<(Vec<Victim>, bool), S3Error> {
     let root = xml::parse(document, "Delete")?;
     let quiet = root.child("Quiet").is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
     let victims: Vec<Victim> = root.all("Object").map(victim).collect::<Result<_, _>>()?;

@@ -32,3 +32,7 @@ pub(crate) mod put_acl;
 pub(crate) mod put_object;
 pub(crate) mod upload_part;
 pub(crate) mod upload_part_copy;
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/s3_ops.rs"]
+pub(in crate::s3) mod fuzz;

@@ -73,7 +73,8 @@ impl Runs {
 
     /// Payload bytes of all chunks.
     pub(super) fn length(&self) -> u64 {
-        self.0.iter().map(|run| u64::from(run.count).saturating_mul(run.length.into())).sum()
+        let lengths = self.0.iter().map(|run| u64::from(run.count) * u64::from(run.length));
+        lengths.fold(0, u64::saturating_add)
     }
 
     /// Every chunk in order.
@@ -283,6 +284,16 @@ mod tests {
         assert_eq!(runs.locate(3), Some(Located { place: at(1, 460), length: 100 }));
         assert_eq!(runs.locate(4), Some(Located { place: at(2, 40), length: 100 }));
         assert_eq!(runs.locate(5), None);
+    }
+
+    #[test]
+    fn a_damaged_row_that_speaks_of_more_bytes_than_there_are_numbers_is_read() {
+        let row = [&[1, 0, 0, 0, 3, 0, 0, 0][..], &[0xff; 3 * super::RUN_BYTES]].concat();
+
+        let runs = super::sealed_runs(&row).unwrap();
+
+        assert_eq!((runs.chunks(), runs.length()), (u32::MAX, u64::MAX));
+        assert_eq!(runs.bytes_in(SegmentNumber(u32::MAX)), Some(u64::MAX));
     }
 
     proptest! {

@@ -188,3 +188,7 @@ fn refused(action: &'static str, key: FragmentKey, reason: impl Into<String>) ->
 fn widened(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/store.rs"]
+mod fuzz;
