@@ -230,6 +230,8 @@ impl Spread {
     }
 
     fn refused(self) -> BlobError {
+        // Whoever took it says that it should exist, until it is found to be an orphan.
+        self.note_missed();
         too_few(&self.plan, self.errors)
     }
 }

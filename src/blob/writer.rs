@@ -105,8 +105,9 @@ impl BlobWriter {
             self.push_chunk(chunk).await?;
         }
         self.seal_current().await?;
-        for flight in std::mem::take(&mut self.sealing) {
-            self.written.push(flight.sealed().await?);
+        while !self.sealing.is_empty() {
+            let oldest = self.sealing.remove(0);
+            self.written.push(oldest.sealed().await?);
         }
         Ok(std::mem::take(&mut self.written))
     }
@@ -136,6 +137,15 @@ impl BlobWriter {
             self.written.push(oldest.sealed().await?);
         }
         Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    /// What is being sealed when a body is given up may be sealed on some owners only.
+    fn drop(&mut self) {
+        for flight in &self.sealing {
+            self.blobs.coordinator.note_missed(flight.plan.partition, &flight.plan.owners);
+        }
     }
 }
 
@@ -290,6 +300,8 @@ impl Flight {
                 return Ok(extent);
             }
         }
+        // Whoever sealed it says that it should exist, until it is found to be an orphan.
+        self.blobs.coordinator.note_missed(self.plan.partition, &missed);
         Err(too_few(&self.plan, self.errors))
     }
 
