@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import threading
+import time
 import urllib.request
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -134,6 +135,9 @@ def test_what_a_node_missed_comes_to_it_and_is_as_good_as_what_the_others_have(n
         90,
         lambda: f"{size} bytes were missed: {figures(cluster)}",
     )
+    # What is missing is counted every five seconds: what the last reads found may not be yet.
+    time.sleep(7)
+    until(lambda: settled(third), 60, lambda: f"{figures(cluster)}")
     # From now on nobody else has them.
     for node in (first, second):
         lose_segments(node)
@@ -168,6 +172,9 @@ def test_a_damaged_chunk_is_mended_once_it_was_read(new_cluster):
         60,
         lambda: f"{figures(cluster)}",
     )
+    # What is missing is counted every five seconds: what the last reads found may not be yet.
+    time.sleep(7)
+    until(lambda: settled(third), 60, lambda: f"{figures(cluster)}")
     # From now on nobody else has them.
     for node in (first, second):
         lose_segments(node)
