@@ -61,11 +61,9 @@ pub(super) fn set(home: &Path, offset_ms: i64, percent: u32) -> anyhow::Result<(
 fn line(offset_ms: i64, percent: u32) -> String {
     let sign = if offset_ms < 0 { '-' } else { '+' };
     let millis = offset_ms.unsigned_abs();
-    let rate = match percent {
-        100 => String::new(),
-        percent => format!(" x{}.{:02}", percent / 100, percent % 100),
-    };
-    format!("{sign}{}.{:03}{rate}\n", millis / 1_000, millis % 1_000)
+    // The library keeps a rate that it was told until it is told another.
+    let rate = format!("x{}.{:02}", percent / 100, percent % 100);
+    format!("{sign}{}.{:03} {rate}\n", millis / 1_000, millis % 1_000)
 }
 
 #[cfg(test)]
@@ -74,8 +72,8 @@ mod tests {
 
     #[test]
     fn offsets_and_rates_are_written_as_the_library_reads_them() {
-        assert_eq!(line(0, 100), "+0.000\n");
-        assert_eq!(line(-1_250, 100), "-1.250\n");
+        assert_eq!(line(0, 100), "+0.000 x1.00\n");
+        assert_eq!(line(-1_250, 100), "-1.250 x1.00\n");
         assert_eq!(line(60_000, 105), "+60.000 x1.05\n");
     }
 }
