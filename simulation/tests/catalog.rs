@@ -230,6 +230,24 @@ fn a_node_with_a_wrong_clock_stamps_no_sloppy_write() {
 }
 
 #[test]
+fn a_node_with_a_slow_clock_passes_writes_on() {
+    with_cluster(3, 5, |rig| async move {
+        let eventual = rig.bucket(Level::Eventual).await;
+        let strict = eventual.at_level(Some(Level::Strict)).unwrap();
+        rig.world().wall(World::node_id(1)).unwrap().jump(-60_000);
+        rig.pause(8).await;
+
+        let honest = rig.node(2).seams.clock.wall().0;
+        for bucket in [&strict, &eventual] {
+            for key in ["a", "b", "c"] {
+                let put = put(&rig.node(1), bucket, key, 100).await.unwrap();
+                assert!(put.head.modified.0.abs_diff(honest) < 5_000, "{key}");
+            }
+        }
+    });
+}
+
+#[test]
 fn keys_that_a_wrong_clock_stamped_can_be_written_when_it_is_right_again() {
     with_cluster(3, 3, |rig| async move {
         let bucket = rig.bucket(Level::Strict).await;

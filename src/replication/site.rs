@@ -151,6 +151,17 @@ impl Site {
         )))
     }
 
+    /// The moment `told` of a peer's clock on this node's: a clock that is known to be so slow
+    /// that its node's stamps do not follow this node's is put right.
+    pub(crate) fn seen_here(&self, peer: NodeId, told: HybridTime) -> HybridTime {
+        let ahead = self.clocks.ahead(peer, self.clock.monotonic()).unwrap_or(0);
+        let behind = u64::try_from(-ahead).unwrap_or(0);
+        if u128::from(behind) <= CLOCK_DRIFT_MAX.as_millis() {
+            return told;
+        }
+        HybridTime::from_millis(told.millis().saturating_add(behind))
+    }
+
     /// Makes every later write count from a new actor: a dot was minted that is not stored here.
     pub(crate) fn forget_actors(&self) {
         self.stints.forget_all();

@@ -184,6 +184,7 @@ impl Coordinator {
         let Message { body, attachment } = request;
         let CoordinateRequest { layout, row, record, n, level, begun, sent, patience_millis } =
             decoded(&body)?;
+        let sent = self.site.seen_here(peer, sent);
         let late = self.site.now().millis().saturating_sub(sent.millis()) > patience_millis;
         if late {
             let reason = "the write arrived after its sender gave it up".to_owned();
